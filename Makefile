@@ -1,0 +1,43 @@
+# Two commands are all a newcomer needs: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+
+help:  ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+install: $(READY)  ## Make .venv with everything, from the hashed lock.
+
+demo: $(READY)  ## Start Embarc with a sandbox and a receiver, and watch one webhook arrive.
+	$(BIN)/embarc demo
+
+test: $(READY)  ## Every test that needs no browser.
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## The fast loop: format, lint, types, and the tests without processes.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/core tests/contracts tests/engine tests/api tests/shape tests/docs
+
+format: $(READY)  ## Format and mend what can be mended.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-quick: $(READY)  ## CPU microseconds per delivered webhook, in under two minutes.
+	$(BIN)/python -m bench.quick
+
+lock: $(READY)  ## Pin the newest versions that pyproject.toml allows, with hashes and no index.
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --python-version 3.11 --upgrade --quiet -o requirements.lock
+
+.PHONY: help install demo test check format bench-quick lock

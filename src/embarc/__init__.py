@@ -1,0 +1,3 @@
+"""Embarc: reliable webhooks for lending platforms."""
+
+__version__ = "0.1.0"

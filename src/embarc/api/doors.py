@@ -1,0 +1,138 @@
+"""All doors for programs, put together: which path leads to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+from starlette.responses import HTMLResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from embarc.api import hooks as hooks_api
+from embarc.api import log
+from embarc.api.ingest import PERMISSION, Ingest
+from embarc.core.catalogue import Catalogue
+from embarc.core.errors import EmbarcError, StoreUnavailable
+from embarc.engine.access import Access
+from embarc.engine.hooks import Hooks
+from embarc.engine.publish import Publisher
+from embarc.engine.read import Reader
+from embarc.web import openapi, problems
+from embarc.web.routes import Call, Route, router
+
+BASE = "/api/v1"
+BASES = (BASE, "/fineract-provider/api/v1")
+_POST_EVENTS = frozenset(base + "/events" for base in BASES)
+
+_EVENT_EXAMPLE = {
+    "entityName": "CLIENT",
+    "actionName": "CREATE",
+    "createdBy": 12,
+    "createdByName": "john.doe",
+    "createdByFullName": "John Doe",
+    "officeId": 3,
+    "clientId": 9876,
+    "request": {"firstname": "Alice", "lastname": "Martinez"},
+    "response": {"resourceId": 9876, "officeId": 3},
+}
+
+
+def build(
+    *,
+    hooks: Hooks,
+    reader: Reader,
+    publisher: Publisher,
+    access: Access,
+    catalogue: Catalogue,
+    check: Callable[[], Awaitable[None]],
+    metrics: Callable[[], bytes],
+    sandbox_routes: Sequence[Route],
+    is_open_catalogue: bool,
+) -> ASGIApp:
+    """The ASGI application of the service."""
+    ingest = Ingest(publisher.publish, access.authenticate, catalogue, is_open_catalogue=is_open_catalogue)
+    routes = [*hooks_api.routes(hooks, catalogue), *log.routes(reader), *sandbox_routes]
+    documented = [*routes, _post_events_route()]
+    api = router(routes, access.authenticate)
+    service = router(_service_routes(check, metrics, documented), access.authenticate)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        if path in _POST_EVENTS and scope["method"] == "POST":
+            handler: ASGIApp = ingest
+        else:
+            base = next((base for base in BASES if path.startswith(base + "/")), None)
+            handler = service if base is None else api
+            scope = scope if base is None else {**scope, "path": path[len(base) :], "root_path": ""}
+        try:
+            await handler(scope, receive, send)
+        except Exception:
+            # uvicorn logs the traceback; the caller gets the envelope and not a word of what was inside.
+            await problems.answer(EmbarcError())(scope, receive, send)
+            raise
+
+    return app
+
+
+def _post_events_route() -> Route:
+    """Documented like the others; `Ingest` answers it."""
+
+    async def never(call: Call) -> Any:
+        raise AssertionError("POST /events is answered before the router")
+
+    return Route(
+        method="POST",
+        path="/events",
+        handler=never,
+        permission=PERMISSION,
+        summary="Accept one event, or a list in one transaction; 200 means durable. Header: Idempotency-Key",
+        tag="events",
+        body=_EVENT_EXAMPLE,
+    )
+
+
+def _service_routes(
+    check: Callable[[], Awaitable[None]], metrics: Callable[[], bytes], documented: Sequence[Route]
+) -> list[Route]:
+    document = msgspec.json.encode(openapi.document(documented, BASE))
+    page = openapi.page(documented, BASE)
+
+    async def healthz(call: Call) -> dict[str, str]:
+        return {"status": "alive"}
+
+    async def readyz(call: Call) -> dict[str, str]:
+        try:
+            await check()
+        except StoreUnavailable as error:
+            error.retry_after_seconds = error.retry_after_seconds or 5
+            raise
+        return {"status": "ready"}
+
+    async def scrape(call: Call) -> Response:
+        return Response(metrics(), media_type="text/plain; version=0.0.4")
+
+    async def openapi_json(call: Call) -> Response:
+        return Response(document, media_type="application/json")
+
+    async def docs(call: Call) -> Response:
+        return HTMLResponse(
+            page, headers={"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
+        )
+
+    paths: list[tuple[str, Any, str]] = [
+        ("/healthz", healthz, "The process is alive"),
+        ("/readyz", readyz, "The store can be read and written"),
+        ("/metrics", scrape, "Metrics in the text format of Prometheus"),
+        ("/openapi.json", openapi_json, "This API as OpenAPI"),
+        ("/docs", docs, "This API as a page"),
+    ]
+    return [
+        Route(method="GET", path=path, handler=handler, permission=None, summary=summary, tag="service")
+        for path, handler, summary in paths
+    ]
+
+
+_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -1,0 +1,155 @@
+"""The composition root: settings become parts, parts become the running service.
+
+Only this file names a concrete store or transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from embarc.api import doors
+from embarc.core.addresses import Policy, parse_allowed
+from embarc.core.catalogue import load_catalogue
+from embarc.core.errors import SettingsError
+from embarc.core.hook_config import parse_endpoint
+from embarc.engine.access import Access
+from embarc.engine.deliver import Deliverer
+from embarc.engine.dispatch import Dispatcher
+from embarc.engine.hooks import Hooks
+from embarc.engine.publish import Publisher
+from embarc.engine.read import Reader
+from embarc.engine.registry import Registry
+from embarc.inlets.relay import Relay, SqliteSource
+from embarc.net.resolver import SystemResolver
+from embarc.net.transport import CurlTransport
+from embarc.observe import Observer
+from embarc.sandbox import Sandbox
+from embarc.sandbox import build as build_sandbox
+from embarc.settings import Settings
+from embarc.store.sqlite.store import SqliteStore
+from embarc.telemetry import Metrics
+
+SQLITE_PREFIX = "sqlite:///"
+
+
+class Service:
+    """Everything of one process, opened and started in order, stopped in the opposite one."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        store: SqliteStore,
+        registry: Registry,
+        transport: CurlTransport,
+        dispatcher: Dispatcher,
+        access: Access,
+        sandbox: Sandbox | None,
+        relay: Relay | None,
+        observer: Observer,
+    ) -> None:
+        self.app = app
+        self.access = access
+        self.observe = observer
+        self._store = store
+        self._registry = registry
+        self._transport = transport
+        self._dispatcher = dispatcher
+        self._sandbox = sandbox
+        self._relay = relay
+
+    @classmethod
+    async def open(
+        cls, settings: Settings, observer: Observer, *, on_broken: Callable[[str], None]
+    ) -> Service:
+        """Open the store and wire the parts; nothing runs yet. Raises `SettingsError`."""
+        database = database_path(settings.store)
+        policy = Policy(allow_private=tuple(_allowed(text) for text in settings.allow_private))
+        system_random = random.SystemRandom()
+        worker = f"{os.uname().nodename}:{os.getpid()}"
+
+        store = await SqliteStore.open(database, parse_endpoint=parse_endpoint, on_broken=on_broken)
+        transport = CurlTransport(policy=policy, resolver=SystemResolver())
+        catalogue = load_catalogue()
+        registry = Registry(store)
+        hooks = Hooks(
+            store, catalogue, policy, on_change=registry.refresh, is_open_catalogue=settings.open_catalogue
+        )
+        dispatcher = Dispatcher(
+            store,
+            registry,
+            Deliverer(transport, clock=time.time, chance=random.random, worker=worker),
+            disable_hook=hooks.disable,
+            random_bits=system_random.getrandbits,
+            monotonic=time.monotonic,
+            observe=observer,
+            lease_seconds=settings.lease_seconds,
+        )
+        publisher = Publisher(
+            store,
+            registry,
+            dispatcher,
+            clock=time.time,
+            random_bits=random.getrandbits,
+            observe=observer,
+            lease_seconds=settings.lease_seconds,
+        )
+        access = Access(store, monotonic=time.monotonic)
+        sandbox = relay = None
+        if settings.sandbox:
+            woken: list[Relay] = []
+            sandbox = build_sandbox(
+                database.with_name(database.stem + "-sandbox.db"), wake=lambda: [one.wake() for one in woken]
+            )
+            relay = Relay(SqliteSource(sandbox.outbox_path), publisher.publish, observer)
+            woken.append(relay)
+        app = doors.build(
+            hooks=hooks,
+            reader=Reader(store, registry),
+            publisher=publisher,
+            access=access,
+            catalogue=catalogue,
+            check=store.check,
+            metrics=Metrics(observer).render,
+            sandbox_routes=sandbox.routes if sandbox else [],
+            is_open_catalogue=settings.open_catalogue,
+        )
+        return cls(app, store, registry, transport, dispatcher, access, sandbox, relay, observer)
+
+    async def start(self) -> None:
+        """Begin to deliver, and to relay the sandbox's events."""
+        await self._registry.refresh()
+        self._dispatcher.start()
+        if self._relay:
+            self._relay.start()
+
+    async def stop(self) -> None:
+        """Finish or give back what is under way, then close everything."""
+        if self._relay:
+            await self._relay.stop()
+        await self._dispatcher.stop()
+        await self._transport.close()
+        if self._sandbox:
+            await asyncio.to_thread(self._sandbox.close)
+        await self._store.close()
+
+
+def database_path(url: str) -> Path:
+    """The file of a `sqlite:///` URL: three slashes and a relative path, or four and an absolute one."""
+    if not url.startswith(SQLITE_PREFIX) or not url.removeprefix(SQLITE_PREFIX):
+        scheme = url.partition(":")[0]
+        raise SettingsError(f"`store` must be `sqlite:///PATH`; this one starts with `{scheme}`.")
+    return Path(url.removeprefix(SQLITE_PREFIX))
+
+
+def _allowed(text: str) -> object:
+    try:
+        return parse_allowed(text)
+    except ValueError as error:
+        raise SettingsError(f"`allow_private`: {error}") from None

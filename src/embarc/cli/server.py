@@ -1,0 +1,142 @@
+"""Running the service in this process until it is asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from embarc.app import Service
+from embarc.core.errors import SettingsError
+from embarc.observe import Observer
+from embarc.settings import Settings
+from embarc.telemetry import log_to
+
+BROKEN_EXIT_CODE = 3
+"""The disk failed under the store. A supervisor may start the process again; then the store is read anew."""
+_KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 2048
+
+
+class RunningServer:
+    """The service behind a listening socket. `await open(...)`, then `await until_stopped()`."""
+
+    def __init__(self, service: Service, server: uvicorn.Server, listening: socket.socket) -> None:
+        self.service = service
+        self.exit_code = 0
+        self._server = server
+        self._socket = listening
+        self._serving: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls, settings: Settings, observer: Observer, *, tell: Callable[[str], None] = print
+    ) -> RunningServer:
+        """Open, start and listen; when this returns, requests are answered. `tell` gets what is shown once."""
+        listening = _listen(settings.host, settings.port)
+        running: list[RunningServer] = []
+
+        def on_broken(reason: str) -> None:
+            observer("store.broken", reason=reason)
+            for one in running:
+                one.exit_code = BROKEN_EXIT_CODE
+                one.stop()
+
+        try:
+            service = await Service.open(settings, observer, on_broken=on_broken)
+        except BaseException:
+            listening.close()
+            raise
+        config = uvicorn.Config(
+            service.app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            backlog=_BACKLOG,
+        )
+        server = _Server(config)
+        self = cls(service, server, listening)
+        running.append(self)
+        await _make_admin(service, settings, tell)
+        await service.start()
+        self._serving = asyncio.create_task(server.serve(sockets=[listening]))
+        await server.is_listening.wait()
+        observer("service.started", url=self.url)
+        return self
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        host, port = self._socket.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def stop(self) -> None:
+        """Ask it to stop; safe to call from a signal handler, and more than once."""
+        self.service.observe("service.stopping")
+        self._server.should_exit = True
+
+    async def until_stopped(self) -> int:
+        """Wait for the end: no new requests, what was begun finished or given back. Returns the exit code."""
+        assert self._serving is not None  # noqa: S101 - `open` made it
+        await self._serving
+        await self.service.stop()
+        self.service.observe("service.stopped")
+        return self.exit_code
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own handling of signals: ours stops more than the HTTP server."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve_forever(settings: Settings) -> int:
+    """`embarc serve`: until SIGINT or SIGTERM."""
+    observer = Observer()
+    log_to(observer, settings.log_level)
+    running = await RunningServer.open(settings, observer)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, running.stop)
+    print(f"Embarc answers at {running.url}  (API: /api/v1, documentation: /docs)", flush=True)
+    return await running.until_stopped()
+
+
+async def _make_admin(service: Service, settings: Settings, tell: Callable[[str], None]) -> None:
+    """Make the user `admin` on an empty store; a password that was made up is told once, here."""
+    password = settings.admin_password or secrets.token_urlsafe(15)
+    if await service.access.create_admin(password) and not settings.admin_password:
+        tell(f"Made the user `admin` with the password {password} (shown only now).")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise SettingsError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another --port, or 0 for a free one."
+        ) from None
+    return listening

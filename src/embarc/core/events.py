@@ -1,0 +1,139 @@
+"""Events: something that happened at the platform, once, never changed.
+
+An `EventKind` is the pair (entity name, action name), written `CLIENT.CREATE`. (Fineract calls the pair
+an event; here an event is one occurrence of it.) `compose_payload` writes the payload exactly once; the
+same bytes are stored, signed and sent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+ANY = "*"
+"""Stands for every entity, or every action, in a subscription."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .\-]{0,99}\Z")
+
+# The order is part of the wire contract.
+PAYLOAD_IDS = ("officeId", "clientId", "loanId", "savingsId", "groupId")
+
+# The id that names the entity itself, where the event carries ids of several.
+_OWN_ID = {
+    "CLIENT": "clientId",
+    "OFFICE": "officeId",
+    "LOAN": "loanId",
+    "SAVINGSACCOUNT": "savingsId",
+    "GROUP": "groupId",
+    "CENTER": "groupId",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EventKind:
+    """What sort of thing happened: an entity and an action, either of which may be `*` in a subscription."""
+
+    entity_name: str
+    action_name: str
+
+    def __str__(self) -> str:
+        return f"{self.entity_name}.{self.action_name}"
+
+    def covers(self, other: EventKind) -> bool:
+        """Whether a subscription to this kind wants an event of the `other` kind."""
+        return self.entity_name in (ANY, other.entity_name) and self.action_name in (ANY, other.action_name)
+
+    @staticmethod
+    def is_name(text: str) -> bool:
+        """Whether `text` can be an entity's or action's name: it travels in HTTP headers and log lines."""
+        return _NAME.match(text) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Author:
+    """Who did it: the platform's user behind the command."""
+
+    user_id: int | str
+    username: str
+    full_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One occurrence. `payload` is the exact JSON that receivers get."""
+
+    tenant: str
+    key: bytes
+    kind: EventKind
+    entity_id: str | None
+    timestamp_ms: int
+    payload: bytes
+
+    def __repr__(self) -> str:
+        return f"<Event {self.kind} {self.key.hex()} of {self.entity_id}>"  # the payload is a person's data
+
+
+def entity_id_of(kind: EventKind, ids: Mapping[str, int | str], response: Mapping[str, object]) -> str | None:
+    """The id of the entity the event is about: what order and the timestamp's uniqueness go by.
+
+    A loan's repayment answers with the transaction as `resourceId`, so the loan's own id comes first.
+    """
+    own = _OWN_ID.get(kind.entity_name)
+    for found in (ids.get(own), response.get(own)) if own else ():
+        if isinstance(found, int | str):
+            return str(found)
+    found = response.get("resourceId", response.get("resourceIdentifier"))
+    return str(found) if isinstance(found, int | str) else None
+
+
+def compose_payload(
+    kind: EventKind,
+    author: Author | None,
+    ids: Mapping[str, int | str],
+    timestamp_ms: int,
+    request: bytes,
+    response: bytes,
+) -> bytes:
+    """The payload's bytes, keys in the documented order; `request` and `response` are JSON text, kept verbatim."""
+    parts = [f'{{"entityName":{json.dumps(kind.entity_name)},"actionName":{json.dumps(kind.action_name)}']
+    if author is not None:
+        parts.append(
+            f'"createdBy":{json.dumps(author.user_id)},"createdByName":{json.dumps(author.username, ensure_ascii=False)},'
+            f'"createdByFullName":{json.dumps(author.full_name, ensure_ascii=False)}'
+        )
+    parts.extend(f'"{name}":{json.dumps(ids[name])}' for name in PAYLOAD_IDS if name in ids)
+    parts.append(f'"timestamp":"{timestamp_text(timestamp_ms)}","request":')
+    return b"".join((",".join(parts).encode(), request or b"{}", b',"response":', response or b"{}", b"}"))
+
+
+def timestamp_text(ms: int) -> str:
+    """UTC with milliseconds, as in `2025-10-13T07:45:12.001Z`."""
+    seconds, millis = divmod(ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
+
+
+class TimestampSequence:
+    """Gives each entity strictly rising milliseconds, so that (entity id, timestamp) names one event.
+
+    Remembers a bounded number of entities. What it forgets, or what another process gave out, the store's
+    unique key catches; then `at_least` starts above what is there.
+    """
+
+    def __init__(self, remember: int = 65_536) -> None:
+        self._last: dict[tuple[str, str, str], int] = {}
+        self._remember = remember
+
+    def next(self, tenant: str, entity_name: str, entity_id: str | None, at_least: int) -> int:
+        """The first free millisecond at or after `at_least` for this entity."""
+        if entity_id is None:
+            return at_least
+        key = (tenant, entity_name, entity_id)
+        last = self._last.pop(key, -1)
+        chosen = at_least if at_least > last else last + 1
+        self._last[key] = chosen  # re-inserted at the end: the dict's order is the order of use
+        if len(self._last) > self._remember:
+            del self._last[next(iter(self._last))]
+        return chosen

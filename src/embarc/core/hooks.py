@@ -1,0 +1,56 @@
+"""Hooks: who wants to know, what about, and where to send it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from embarc.core.events import EventKind
+from embarc.core.schedules import DEFAULT_SCHEDULE, RetrySchedule
+
+DEFAULT_TIMEOUT_SECONDS = 10.0
+LONGEST_TIMEOUT_SECONDS = 30.0
+DEFAULT_CONCURRENCY = 16
+
+
+class ContentType(StrEnum):
+    """How the payload is written into the body."""
+
+    JSON = "json"
+    FORM = "form"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where and how one hook is sent to: its configuration, parsed once when the hook is read."""
+
+    url: str
+    content_type: ContentType = ContentType.JSON
+    schedule: RetrySchedule = DEFAULT_SCHEDULE
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    concurrency: int = DEFAULT_CONCURRENCY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """One registration. `config` holds the template's fields as sent, canonical names, without secrets."""
+
+    tenant: str
+    id: int
+    template: str
+    name: str
+    display_name: str
+    is_active: bool
+    subscriptions: tuple[EventKind, ...]
+    config: Mapping[str, str]
+    endpoint: Endpoint
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+    version: int = 0
+    """Rises with every change: what was prepared for an older version is thrown away."""
+
+    def wants(self, kind: EventKind) -> bool:
+        """Whether any subscription covers events of this kind."""
+        return any(subscription.covers(kind) for subscription in self.subscriptions)

@@ -1,0 +1,315 @@
+"""Dispatching: the loop that keeps every hook's attempts going, each within its own bounds.
+
+Rules of this file:
+* Every hook has a lane of its own, with its own queue and its own number of attempts in flight. A dead receiver
+  fills its lane and nobody else's.
+* What a lane holds is leased to this process: it was born claimed (publishing reserved the room first) or was
+  claimed from the store. Leases of whatever is still held are renewed; what is not attempted is surrendered.
+* While a lane's backlog is in the store, new deliveries go there too, behind it: nobody overtakes.
+* A lane's slot is free again when the exchange ends. Results are settled together, one transaction at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from embarc.core.deliveries import Claim, Settlement
+from embarc.core.errors import EmbarcError
+from embarc.engine.deliver import Deliverer
+from embarc.engine.registry import Prepared, Registry
+from embarc.observe import Observe
+from embarc.store.base import Store
+
+HELD_PER_SLOT = 8
+"""Deliveries that a lane holds for each attempt it may have in flight: enough to never wait for a claim."""
+HELD_IN_ALL = 8192
+"""Deliveries that one process holds: bounds its memory whatever the backlog."""
+CLAIM_PAGE = 512
+POLL_SECONDS = 1.0
+"""How long due work of unknown origin may go unnoticed. Wake-ups are hints, polling is the truth."""
+AGAIN_SECONDS = 1.0
+"""Pause before the store is asked again after it failed."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One hook's work in this process."""
+
+    limit: int
+    queue: deque[Claim] = field(default_factory=deque)
+    in_flight: int = 0
+    reserved: int = 0
+    has_backlog: bool = False
+
+    @property
+    def room(self) -> int:
+        return self.limit * HELD_PER_SLOT - len(self.queue) - self.in_flight - self.reserved
+
+
+class Dispatcher:
+    """Holds claims and works through them. `start`, then `await stop()`."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        deliverer: Deliverer,
+        *,
+        disable_hook: Callable[[str, int, str], object],
+        random_bits: Callable[[int], int],
+        monotonic: Callable[[], float],
+        observe: Observe,
+        lease_seconds: float,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._deliverer = deliverer
+        self._disable_hook = disable_hook
+        self._random_bits = random_bits
+        self._monotonic = monotonic
+        self._observe = observe
+        self._lease_seconds = lease_seconds
+        self._lanes: dict[int, _Lane] = {}
+        self._held: dict[tuple[bytes, int], tuple[Claim, float]] = {}
+        self._reserved = 0
+        self._settlements: list[Settlement] = []
+        self._wake = asyncio.Event()
+        self._has_settlements = asyncio.Event()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self._token = 0
+
+    # -- room, reserved by publishing --------------------------------------------------------------------------
+
+    def reserve(self, prepared: Prepared) -> int | None:
+        """A lease token for a delivery that is about to be born, or None where this lane has no room for it."""
+        lane = self._lane(prepared)
+        if lane.has_backlog or lane.room <= 0 or self._stopping or self._held_in_all >= HELD_IN_ALL:
+            return None
+        lane.reserved += 1
+        self._reserved += 1
+        return self._new_token()
+
+    def take(self, claims: Iterable[Claim], *, unclaimed: int = 0) -> None:
+        """Work on deliveries that were born with reserved tokens; `unclaimed` ones wait in the store."""
+        for claim in claims:
+            self._unreserve(claim)
+            self._enqueue(claim)
+        if unclaimed:
+            self._wake.set()
+
+    def release(self, claims: Iterable[Claim]) -> None:
+        """Give reserved room back: these deliveries were not born."""
+        for claim in claims:
+            self._unreserve(claim)
+
+    def wake(self) -> None:
+        """Something may have become due."""
+        self._wake.set()
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to claim, settle and renew."""
+        loops = (self._claim_forever, self._settle_forever, self._renew_forever)
+        self._tasks = [asyncio.create_task(loop(), name=f"embarc{loop.__name__}") for loop in loops]
+
+    async def stop(self) -> None:
+        """No new claims; wait for the attempts in flight, record them, surrender the rest."""
+        self._stopping = True
+        self._wake.set()
+        if not self._tasks:
+            return
+        claiming, settling, renewing = self._tasks
+        await claiming
+        waiting = [claim for lane in self._lanes.values() for claim in lane.queue]
+        for lane in self._lanes.values():
+            lane.queue.clear()
+        if self._workers:
+            await asyncio.wait(self._workers)
+        self._has_settlements.set()
+        await settling
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+        await self._surrender(waiting)
+
+    # -- claiming ----------------------------------------------------------------------------------------------
+
+    async def _claim_forever(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                pause = await self._claim_due()
+            except EmbarcError as error:
+                self._observe("dispatcher.failed", reason=str(error))
+                pause = AGAIN_SECONDS
+            if pause > 0:
+                await self._sleep(pause)
+
+    async def _claim_due(self) -> float:
+        """Fill the lanes that have room with what is due; returns the seconds to wait for more."""
+        pause = POLL_SECONDS
+        wanted: dict[int, int] = {}
+        page = min(CLAIM_PAGE, HELD_IN_ALL - self._held_in_all)
+        for due in await self._store.due():
+            prepared = self._registry.get(due.hook_id)
+            if prepared is None or not prepared.hook.is_active:
+                continue
+            if due.in_seconds > 0:
+                pause = min(pause, due.in_seconds)
+                self._lane(prepared).has_backlog = False
+                continue
+            lane = self._lane(prepared)
+            lane.has_backlog = True
+            if lane.room > 0 and lane.room >= lane.limit and page > 0:
+                wanted[due.hook_id] = lane.room
+        if not wanted:
+            return pause
+        share = max(1, page // len(wanted))
+        limits = {hook_id: min(room, share) for hook_id, room in wanted.items()}
+        claims = await self._store.claim(
+            limits, lease_seconds=self._lease_seconds, lease_token=self._new_token()
+        )
+        self._observe("deliveries.claimed", deliveries=len(claims), hooks=len(limits))
+        for claim in claims:
+            self._enqueue(claim)
+        return 0.0
+
+    def _enqueue(self, claim: Claim) -> None:
+        prepared = self._registry.get(claim.hook_id)
+        self._held[claim.event_key, claim.hook_id] = (claim, self._monotonic())
+        if prepared is None or self._stopping:
+            self._spawn(self._give_back(claim))
+            return
+        lane = self._lane(prepared)
+        lane.queue.append(claim)
+        if lane.in_flight < lane.limit:
+            lane.in_flight += 1
+            self._spawn(self._work(lane))
+
+    # -- attempting --------------------------------------------------------------------------------------------
+
+    async def _work(self, lane: _Lane) -> None:
+        """One slot of a lane: attempts one delivery after another while there are any."""
+        try:
+            while lane.queue and not self._stopping and lane.in_flight <= lane.limit:
+                claim = lane.queue.popleft()
+                if (claim.event_key, claim.hook_id) not in self._held:
+                    continue  # the lease was lost while it stood in line
+                prepared = self._registry.get(claim.hook_id)
+                if prepared is None or not prepared.hook.is_active:
+                    await self._give_back(claim)
+                    continue
+                self._settlements.append(await self._deliverer.deliver(claim, prepared))
+                self._has_settlements.set()
+        finally:
+            lane.in_flight -= 1
+            if lane.has_backlog and lane.room >= lane.limit:
+                self._wake.set()
+
+    # -- settling ----------------------------------------------------------------------------------------------
+
+    async def _settle_forever(self) -> None:
+        while not (self._stopping and not self._workers and not self._settlements):
+            await self._has_settlements.wait()
+            self._has_settlements.clear()
+            batch, self._settlements = self._settlements, []
+            if not batch:
+                continue
+            try:
+                settled = await self._store.settle(batch)
+            except EmbarcError as error:
+                self._observe("dispatcher.failed", reason=str(error))
+                if not self._stopping:  # the leases still hold for a while; past them, others try again
+                    self._settlements = batch + self._settlements
+                    self._has_settlements.set()
+                    await asyncio.sleep(AGAIN_SECONDS)
+                continue
+            for settlement, is_ours in zip(batch, settled, strict=True):
+                self._settled(settlement, is_ours)
+
+    def _settled(self, settlement: Settlement, is_ours: bool) -> None:
+        claim, verdict = settlement.claim, settlement.verdict
+        self._held.pop((claim.event_key, claim.hook_id), None)
+        self._observe("delivery.attempted" if is_ours else "delivery.lease_lost", settlement=settlement)
+        if not is_ours:
+            return
+        if verdict.disables_hook:
+            self._disable_hook(claim.tenant, claim.hook_id, verdict.reason)
+        if verdict.retry_in_seconds is not None and verdict.retry_in_seconds < POLL_SECONDS:
+            self._wake.set()
+
+    # -- leases ------------------------------------------------------------------------------------------------
+
+    async def _renew_forever(self) -> None:
+        """Renew whatever has been held for a third of its lease."""
+        interval = self._lease_seconds / 3
+        while True:
+            await asyncio.sleep(interval / 2)
+            now = self._monotonic()
+            old = [claim for claim, since in self._held.values() if now - since >= interval]
+            if not old:
+                continue
+            try:
+                lost = await self._store.renew(old, lease_seconds=self._lease_seconds)
+            except EmbarcError as error:
+                self._observe("dispatcher.failed", reason=str(error))
+                continue
+            for claim in old:
+                if (claim.event_key, claim.hook_id) in self._held:
+                    self._held[claim.event_key, claim.hook_id] = (claim, now)
+            for claim in lost:
+                self._held.pop((claim.event_key, claim.hook_id), None)
+
+    async def _give_back(self, claim: Claim) -> None:
+        try:
+            await self._surrender([claim])
+        except EmbarcError as error:  # the lease runs out by itself
+            self._observe("dispatcher.failed", reason=str(error))
+
+    async def _surrender(self, claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            self._held.pop((claim.event_key, claim.hook_id), None)
+        if claims:
+            given_back = await self._store.surrender(claims)
+            self._observe("deliveries.surrendered", deliveries=given_back)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    @property
+    def _held_in_all(self) -> int:
+        return len(self._held) + self._reserved
+
+    def _lane(self, prepared: Prepared) -> _Lane:
+        lane = self._lanes.get(prepared.hook.id)
+        if lane is None:
+            lane = self._lanes[prepared.hook.id] = _Lane(limit=prepared.hook.endpoint.concurrency)
+        lane.limit = prepared.hook.endpoint.concurrency
+        return lane
+
+    def _unreserve(self, claim: Claim) -> None:
+        self._lanes[claim.hook_id].reserved -= 1
+        self._reserved -= 1
+
+    def _new_token(self) -> int:
+        """Unlike every other token: a random start for each process, then counting."""
+        if not self._token:
+            self._token = self._random_bits(62) | 1
+        self._token = (self._token + 1) & (1 << 62) - 1
+        return self._token
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._workers.add(task)
+        task.add_done_callback(self._workers.discard)
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return

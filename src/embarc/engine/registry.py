@@ -1,0 +1,70 @@
+"""The hooks in memory: what publishing matches against and what delivering sends with.
+
+A snapshot, replaced as a whole. Everything that is the same in every send to a hook is prepared here once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from embarc.core import envelopes
+from embarc.core.events import EventKind
+from embarc.core.hooks import Hook
+from embarc.core.signatures import Signer
+from embarc.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A hook with what its sends have in common."""
+
+    hook: Hook
+    signer: Signer = field(repr=False)
+    constant_lines: tuple[str, ...]
+
+    @classmethod
+    def of(cls, hook: Hook) -> Prepared:
+        """Prepare a hook."""
+        return cls(hook, Signer(list(hook.secrets)), tuple(envelopes.constant_lines(hook)))
+
+
+class Registry:
+    """All hooks of this installation, by id and by what they want."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._hooks: dict[int, Prepared] = {}
+        self._matches: dict[tuple[str, EventKind], tuple[Prepared, ...]] = {}
+
+    async def refresh(self) -> None:
+        """Read the hooks again; those that did not change keep what was prepared."""
+        hooks = await self._store.list_hooks()
+        known = self._hooks
+        self._hooks = {
+            hook.id: known[hook.id]
+            if hook.id in known and known[hook.id].hook.version == hook.version
+            else Prepared.of(hook)
+            for hook in hooks
+        }
+        self._matches = {}
+
+    def get(self, hook_id: int) -> Prepared | None:
+        """The hook, or None where it was deleted."""
+        return self._hooks.get(hook_id)
+
+    def may_receive(self, hook_id: int) -> bool:
+        """Whether this hook exists and is active: what waits for another one is held."""
+        prepared = self._hooks.get(hook_id)
+        return prepared is not None and prepared.hook.is_active
+
+    def matching(self, tenant: str, kind: EventKind) -> tuple[Prepared, ...]:
+        """The active hooks of the tenant that want events of this kind."""
+        found = self._matches.get((tenant, kind))
+        if found is None:
+            found = tuple(
+                prepared
+                for prepared in self._hooks.values()
+                if prepared.hook.tenant == tenant and prepared.hook.is_active and prepared.hook.wants(kind)
+            )
+            self._matches[tenant, kind] = found
+        return found

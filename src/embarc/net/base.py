@@ -1,0 +1,43 @@
+"""The seam to the outer network: one verb."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from embarc.core.attempts import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundRequest:
+    """One POST, ready to send. `header_lines` are `Name: value`, already checked; `body` goes out as it is.
+
+    `timeout_seconds` bounds the whole exchange: name resolution, connect, TLS, request and answer.
+    """
+
+    tenant: str
+    url: str
+    header_lines: list[str] = field(repr=False)  # they carry credentials
+    body: bytes = field(repr=False)
+    timeout_seconds: float
+
+
+class Transport(Protocol):
+    """Sends requests to addresses it has checked.
+
+    Contract:
+    * `send` never raises for what a receiver, a resolver or a network does: that is an `Outcome`.
+    * It ends within the request's timeout plus one second.
+    * The address connected to was checked by `core.addresses` in this exchange or when its pooled
+      connection was opened; redirects are not followed; nothing is decompressed; at most
+      `ANSWER_BODY_LIMIT` bytes of the answer are kept.
+    * Connections are pooled and never shared between tenants.
+    """
+
+    async def send(self, request: OutboundRequest) -> Outcome:
+        """One exchange, to its end."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection. Exchanges under way end as `Result.RESET`."""
+        ...

@@ -1,0 +1,54 @@
+"""Telling what happened, once: the same call feeds the log, the metrics and the tests.
+
+`observe("delivery.attempted", hook=7, ...)` goes to whoever subscribed to that name. The log is one such
+subscriber: one wide line a unit of work, never a payload, never a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+Listener = Callable[[Mapping[str, Any]], None]
+
+NAMES = {
+    "submission.accepted": "Events were accepted: they are on disk.",
+    "delivery.attempted": "An attempt was made and recorded.",
+    "delivery.lease_lost": "An attempt ended after its lease: another process owns the delivery, nothing was overwritten.",
+    "deliveries.claimed": "Due deliveries were taken from the store.",
+    "deliveries.surrendered": "Deliveries that were not attempted were given back.",
+    "dispatcher.failed": "The dispatcher could not reach the store and tries again.",
+    "hook.disabled": "A hook was disabled by its receiver's answer.",
+    "hooks.changed": "The hooks in memory were read again.",
+    "relay.failed": "The outbox could not be read or published from, and is tried again.",
+    "relay.published": "Events of an outbox were accepted.",
+    "service.started": "The service answers requests.",
+    "service.stopping": "The service was asked to stop: no new claims, running attempts end.",
+    "service.stopped": "The service has stopped; nothing is held.",
+    "store.broken": "The disk reported an error: the process stops accepting and ends.",
+}
+"""Every name there is, and what it means."""
+
+
+class Observe(Protocol):
+    """The call itself."""
+
+    def __call__(self, name: str, /, **facts: Any) -> None:
+        """Tell that this happened."""
+        ...
+
+
+class Observer:
+    """An `Observe` with subscribers."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, list[Listener]] = {name: [] for name in NAMES}
+
+    def __call__(self, name: str, /, **facts: Any) -> None:
+        """Tell every subscriber of this name."""
+        for listener in self._listeners[name]:
+            listener(facts)
+
+    def subscribe(self, name: str, listener: Listener) -> None:
+        """Call the listener with the facts each time this happens; unknown names raise KeyError."""
+        self._listeners[name].append(listener)

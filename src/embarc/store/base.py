@@ -1,0 +1,240 @@
+"""The seam to durable memory: what Embarc asks of a store, verb by verb.
+
+Two stores keep these contracts, and one test suite (`tests/contracts`) holds both to them. Stores compare and
+move; they decide nothing: matching, retry times and verdicts come in as values.
+
+Rules for every verb:
+* It returns after its transaction is durable, or raises; what raised left nothing behind.
+* `StoreUnavailable` means that the store cannot commit now and the same call may be made again.
+* Durations come in, instants are the store's own: due times and leases go by one clock, the store's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from embarc.core.access import User
+from embarc.core.attempts import Attempt
+from embarc.core.deliveries import Claim, Settlement, State
+from embarc.core.events import Event, EventKind
+from embarc.core.hooks import Hook
+from embarc.core.submissions import Receipt
+
+PAGE_LIMIT = 200
+"""The most rows of one page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDelivery:
+    """A delivery to make with an event. With a lease token it is born claimed by the process that publishes."""
+
+    hook_id: int
+    lease_token: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """Matched events, accepted together or not at all. With a key, only once."""
+
+    tenant: str
+    events: tuple[tuple[Event, tuple[NewDelivery, ...]], ...]
+    idempotency_key: str | None = None
+    fingerprint: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class TimestampTaken:
+    """An event's (entity, timestamp) exists. Nothing was published; try again above `latest_ms`."""
+
+    position: int
+    """Which of the publication's events."""
+    latest_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A hook with waiting deliveries, and the seconds until the earliest is due (zero or less: now)."""
+
+    hook_id: int
+    in_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRecord:
+    """A delivery as the log shows it."""
+
+    tenant: str
+    event_key: bytes
+    hook_id: int
+    kind: EventKind
+    entity_id: str | None
+    state: State
+    attempts: int
+    failures: int
+    due_at_ms: int | None
+    accepted_at_ms: int
+    settled_at_ms: int | None
+    is_replay: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """An event as the log shows it."""
+
+    event: Event
+    accepted_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events to list; None means any."""
+
+    entity_name: str | None = None
+    action_name: str | None = None
+    entity_id: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFilter:
+    """Which deliveries to list; None means any. Times are those of the event's acceptance."""
+
+    state: State | None = None
+    hook_id: int | None = None
+    event_key: bytes | None = None
+    entity_name: str | None = None
+    action_name: str | None = None
+    entity_id: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+class Store(Protocol):
+    """Durable memory."""
+
+    # -- the queue ---------------------------------------------------------------------------------------------
+
+    async def publish(self, publication: Publication, *, lease_seconds: float) -> Receipt | TimestampTaken:
+        """Write events and their deliveries in one transaction, shared with whoever else is waiting.
+
+        A delivery without a token is due now; with one, at the end of the lease. A known idempotency key
+        with the same fingerprint returns the first receipt with `duplicate` set and writes nothing; with
+        another fingerprint it raises `IdempotencyMismatch`. Of two events with one (tenant, entity name,
+        entity id, timestamp) the second is refused as `TimestampTaken`, and its whole publication with it.
+        """
+        ...
+
+    async def due(self) -> Sequence[Due]:
+        """Every hook that has waiting deliveries. Costs a few microseconds a hook, whatever the backlog."""
+        ...
+
+    async def claim(
+        self, wanted: Mapping[int, int], *, lease_seconds: float, lease_token: int
+    ) -> Sequence[Claim]:
+        """Take due deliveries: of each hook the earliest due, at most as many as wanted.
+
+        "Due exactly now" is due. A delivery whose earlier lease has run out is taken too: an attempt with
+        the result `lost` is recorded for it, because that process may have sent it. No delivery is given
+        to two claims whose leases overlap.
+        """
+        ...
+
+    async def renew(self, claims: Sequence[Claim], *, lease_seconds: float) -> Sequence[Claim]:
+        """Let these leases end `lease_seconds` from now; returns the claims that were no longer ours."""
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        """Record each attempt and move its delivery, if the lease token is still the delivery's; one transaction.
+
+        False at a position means that lease was lost: somebody else owns the delivery, and nothing was
+        written for it.
+        """
+        ...
+
+    async def surrender(self, claims: Sequence[Claim]) -> int:
+        """Give back claims that were not attempted: due now, without a trace. Returns how many were still ours."""
+        ...
+
+    async def cancel(self, tenant: str, event_key: bytes, hook_id: int, reason: str) -> bool:
+        """Cancel a waiting delivery, leased or not; False where it is not waiting. A running attempt's settle fails."""
+        ...
+
+    async def replay(self, tenant: str, event_key: bytes, hook_id: int) -> bool:
+        """Make a delivery due now with all its retries, whatever its state; False where there is none."""
+        ...
+
+    # -- hooks -------------------------------------------------------------------------------------------------
+
+    async def add_hook(self, hook: Hook) -> Hook:
+        """Store a new hook; the returned one has its id, its version 1 and its times."""
+        ...
+
+    async def replace_hook(self, hook: Hook) -> Hook | None:
+        """Replace what is stored under (tenant, id), version and update time raised; None where it does not exist."""
+        ...
+
+    async def remove_hook(self, tenant: str, hook_id: int) -> Hook | None:
+        """Delete the hook and cancel what waits for it; returns what it was, or None."""
+        ...
+
+    async def get_hook(self, tenant: str, hook_id: int) -> Hook | None:
+        """The hook, or None."""
+        ...
+
+    async def list_hooks(self, tenant: str | None = None) -> Sequence[Hook]:
+        """All hooks of a tenant, or of everybody, by display name."""
+        ...
+
+    # -- the log -----------------------------------------------------------------------------------------------
+
+    async def get_event(self, tenant: str, event_key: bytes) -> EventRecord | None:
+        """The event, or None."""
+        ...
+
+    async def list_events(
+        self, tenant: str, which: EventFilter, *, before: bytes | None, limit: int
+    ) -> Sequence[EventRecord]:
+        """Newest first, those with keys below `before`."""
+        ...
+
+    async def get_delivery(self, tenant: str, event_key: bytes, hook_id: int) -> DeliveryRecord | None:
+        """The delivery, or None."""
+        ...
+
+    async def list_deliveries(
+        self, tenant: str, which: DeliveryFilter, *, before: tuple[bytes, int] | None, limit: int
+    ) -> Sequence[DeliveryRecord]:
+        """Newest event first, then by hook descending, those below `before`."""
+        ...
+
+    async def list_attempts(self, tenant: str, event_key: bytes, hook_id: int) -> Sequence[Attempt]:
+        """Every attempt of one delivery, in order."""
+        ...
+
+    # -- access ------------------------------------------------------------------------------------------------
+
+    async def add_user(self, user: User) -> User | None:
+        """Store a user; the returned one has its id. None where (tenant, username) exists."""
+        ...
+
+    async def get_user(self, tenant: str, username: str) -> User | None:
+        """The user, or None."""
+        ...
+
+    async def has_users(self) -> bool:
+        """Whether anybody can sign in at all."""
+        ...
+
+    # -- the store itself --------------------------------------------------------------------------------------
+
+    async def check(self) -> None:
+        """Raise `StoreUnavailable` where reading or committing is not possible."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of everything."""
+        ...

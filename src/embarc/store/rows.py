@@ -1,0 +1,150 @@
+"""Rows into core values and back, the same for both stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from embarc.core.access import User
+from embarc.core.attempts import Attempt, Outcome, Result
+from embarc.core.deliveries import Settlement, State
+from embarc.core.events import Event, EventKind
+from embarc.core.hooks import Endpoint, Hook
+from embarc.store.base import DeliveryRecord, EventRecord
+from embarc.store.vault import Vault
+
+Row = Sequence[Any]
+
+_encode = msgspec.json.encode
+_decode = msgspec.json.decode
+
+
+class HookRows:
+    """Hooks as rows: the secrets sealed, the configuration parsed once when it is read."""
+
+    def __init__(self, vault: Vault, parse_endpoint: Callable[[dict[str, str]], Endpoint]) -> None:
+        self._vault = vault
+        self._parse_endpoint = parse_endpoint
+
+    def to_hook(self, row: Row) -> Hook:
+        """The hook of one row of `get_hook` or `list_hooks`."""
+        config: dict[str, str] = _decode(row[7])
+        opened = self._vault.open(row[8], row[1], "hooks", row[0], "secrets")
+        return Hook(
+            id=row[0],
+            tenant=row[1],
+            template=row[2],
+            name=row[3],
+            display_name=row[4],
+            is_active=bool(row[5]),
+            subscriptions=tuple(EventKind(entity, action) for entity, action in _decode(row[6])),
+            config=config,
+            endpoint=self._parse_endpoint(config),
+            secrets=tuple(_decode(opened)),
+            version=row[9],
+            created_at_ms=row[10],
+            updated_at_ms=row[11],
+        )
+
+    def values(self, hook: Hook) -> tuple[Any, ...]:
+        """The columns template, name, display_name, is_active, subscriptions, config."""
+        return (
+            hook.template,
+            hook.name,
+            hook.display_name,
+            hook.is_active,
+            _encode([(kind.entity_name, kind.action_name) for kind in hook.subscriptions]).decode(),
+            _encode(dict(hook.config)).decode(),
+        )
+
+    def sealed_secrets(self, hook: Hook, hook_id: int) -> bytes:
+        """The column sealed_secrets, bound to this row."""
+        return self._vault.seal(_encode(list(hook.secrets)), hook.tenant, "hooks", hook_id, "secrets")
+
+
+def to_event_record(row: Row) -> EventRecord:
+    """The event of one row of `get_event` or `list_events`."""
+    event = Event(
+        tenant=row[0],
+        key=bytes(row[1]),
+        kind=EventKind(row[2], row[3]),
+        entity_id=row[4],
+        timestamp_ms=row[5],
+        payload=bytes(row[7]),
+    )
+    return EventRecord(event=event, accepted_at_ms=row[6])
+
+
+def to_delivery_record(row: Row) -> DeliveryRecord:
+    """The delivery of one row of `get_delivery` or `list_deliveries`."""
+    return DeliveryRecord(
+        tenant=row[0],
+        event_key=bytes(row[1]),
+        hook_id=row[2],
+        kind=EventKind(row[3], row[4]),
+        entity_id=row[5],
+        state=State(row[6]),
+        attempts=row[7],
+        failures=row[8],
+        due_at_ms=row[9],
+        accepted_at_ms=row[10],
+        settled_at_ms=row[11],
+        is_replay=bool(row[12]),
+        reason=row[13],
+    )
+
+
+def attempt_values(settlement: Settlement) -> tuple[Any, ...]:
+    """The columns of `insert_attempt`."""
+    claim, attempt = settlement.claim, settlement.attempt
+    outcome = attempt.outcome
+    return (
+        claim.tenant,
+        claim.event_key,
+        claim.hook_id,
+        attempt.number,
+        attempt.started_at_ms,
+        attempt.url,
+        attempt.worker,
+        outcome.result.value,
+        outcome.status,
+        outcome.duration_ms,
+        outcome.detail,
+        _encode(outcome.headers).decode(),
+        outcome.body,
+        _encode(outcome.phases_ms).decode(),
+    )
+
+
+def to_attempt(row: Row) -> Attempt:
+    """The attempt of one row of `list_attempts`."""
+    return Attempt(
+        number=row[0],
+        started_at_ms=row[1],
+        url=row[2],
+        worker=row[3],
+        outcome=Outcome(
+            result=Result(row[4]),
+            status=row[5],
+            duration_ms=row[6],
+            detail=row[7],
+            headers=tuple((name, value) for name, value in _decode(row[8])),
+            body=bytes(row[9]),
+            phases_ms=tuple((name, ms) for name, ms in _decode(row[10])),
+        ),
+    )
+
+
+def to_user(row: Row) -> User:
+    """The user of one row of `get_user`."""
+    return User(
+        id=row[0],
+        tenant=row[1],
+        username=row[2],
+        full_name=row[3],
+        office_id=row[4],
+        permissions=frozenset(_decode(row[5])),
+        password_hash=row[6],
+    )

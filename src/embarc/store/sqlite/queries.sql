@@ -1,0 +1,174 @@
+-- Every statement of the SQLite store, by name. The PostgreSQL store has the same names.
+
+-- insert_event
+insert into events (tenant, event_key, entity_name, action_name, entity_id, timestamp_ms, accepted_at_ms, payload)
+values (?, ?, ?, ?, ?, ?, ?, ?)
+on conflict do nothing;
+
+-- latest_timestamp
+select max(timestamp_ms)
+from events
+where tenant = ? and entity_name = ? and entity_id = ?;
+
+-- insert_delivery
+insert into deliveries (tenant, event_key, hook_id, state, due_at_ms, lease_token)
+values (?, ?, ?, 'waiting', ?, ?);
+
+-- get_idempotency_key
+select fingerprint, event_keys, deliveries
+from idempotency_keys
+where tenant = ? and key = ?;
+
+-- insert_idempotency_key
+insert into idempotency_keys (tenant, key, fingerprint, event_keys, deliveries, created_at_ms)
+values (?, ?, ?, ?, ?, ?);
+
+-- due
+-- Jumps from hook to hook in the index, so that its cost does not grow with the backlog.
+with recursive lanes (hook_id) as (
+  select min(hook_id) from deliveries where due_at_ms is not null
+  union all
+  select (select min(d.hook_id) from deliveries d where d.due_at_ms is not null and d.hook_id > lanes.hook_id)
+  from lanes
+  where lanes.hook_id is not null
+)
+select hook_id, (select min(d.due_at_ms) from deliveries d where d.hook_id = lanes.hook_id and d.due_at_ms is not null)
+from lanes
+where hook_id is not null;
+
+-- select_due
+-- Equal due times go in the order of acceptance: event keys are time-ordered.
+select d.tenant, d.event_key, d.lease_token, d.attempts, d.failures, d.is_replay, e.entity_name, e.action_name, e.payload
+from deliveries d
+join events e on e.tenant = d.tenant and e.event_key = d.event_key
+where d.hook_id = ? and d.due_at_ms is not null and d.due_at_ms <= ?
+order by d.due_at_ms, d.event_key
+limit ?;
+
+-- lease
+update deliveries
+set due_at_ms = ?, lease_token = ?, attempts = ?
+where tenant = ? and event_key = ? and hook_id = ?;
+
+-- renew
+update deliveries
+set due_at_ms = ?
+where tenant = ? and event_key = ? and hook_id = ? and lease_token = ?;
+
+-- settle
+update deliveries
+set state = ?, due_at_ms = ?, lease_token = null, attempts = ?, failures = ?, settled_at_ms = ?, reason = ?
+where tenant = ? and event_key = ? and hook_id = ? and lease_token = ?;
+
+-- insert_attempt
+insert into attempts (
+  tenant, event_key, hook_id, number, started_at_ms, url, worker, result, status, duration_ms, detail, headers, body,
+  phases
+)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- surrender
+update deliveries
+set due_at_ms = ?, lease_token = null
+where tenant = ? and event_key = ? and hook_id = ? and lease_token = ?;
+
+-- cancel
+update deliveries
+set state = 'cancelled', due_at_ms = null, lease_token = null, settled_at_ms = ?, reason = ?
+where tenant = ? and event_key = ? and hook_id = ? and state = 'waiting';
+
+-- replay
+update deliveries
+set state = 'waiting', due_at_ms = ?, lease_token = null, failures = 0, is_replay = 1, settled_at_ms = null, reason = ''
+where tenant = ? and event_key = ? and hook_id = ?;
+
+-- insert_hook
+insert into hooks (
+  tenant, template, name, display_name, is_active, subscriptions, config, sealed_secrets, version, created_at_ms,
+  updated_at_ms
+)
+values (?, ?, ?, ?, ?, ?, ?, x'', 1, ?, ?)
+returning id;
+
+-- seal_hook
+update hooks set sealed_secrets = ? where id = ?;
+
+-- update_hook
+update hooks
+set template = ?, name = ?, display_name = ?, is_active = ?, subscriptions = ?, config = ?, sealed_secrets = ?,
+  version = version + 1, updated_at_ms = ?
+where tenant = ? and id = ?
+returning version, created_at_ms;
+
+-- delete_hook
+delete from hooks where tenant = ? and id = ?;
+
+-- cancel_deliveries_of_hook
+update deliveries
+set state = 'cancelled', due_at_ms = null, lease_token = null, settled_at_ms = ?, reason = 'the hook was deleted'
+where hook_id = ? and due_at_ms is not null;
+
+-- get_hook
+select
+  id, tenant, template, name, display_name, is_active, subscriptions, config, sealed_secrets, version, created_at_ms,
+  updated_at_ms
+from hooks
+where tenant = ? and id = ?;
+
+-- list_hooks
+select
+  id, tenant, template, name, display_name, is_active, subscriptions, config, sealed_secrets, version, created_at_ms,
+  updated_at_ms
+from hooks
+where ?1 is null or tenant = ?1
+order by display_name, id;
+
+-- get_event
+select tenant, event_key, entity_name, action_name, entity_id, timestamp_ms, accepted_at_ms, payload
+from events
+where tenant = ? and event_key = ?;
+
+-- list_events
+select tenant, event_key, entity_name, action_name, entity_id, timestamp_ms, accepted_at_ms, payload
+from events
+where {where}
+order by event_key desc
+limit ?;
+
+-- get_delivery
+select
+  d.tenant, d.event_key, d.hook_id, e.entity_name, e.action_name, e.entity_id, d.state, d.attempts, d.failures,
+  d.due_at_ms, e.accepted_at_ms, d.settled_at_ms, d.is_replay, d.reason
+from deliveries d
+join events e on e.tenant = d.tenant and e.event_key = d.event_key
+where d.tenant = ? and d.event_key = ? and d.hook_id = ?;
+
+-- list_deliveries
+select
+  d.tenant, d.event_key, d.hook_id, e.entity_name, e.action_name, e.entity_id, d.state, d.attempts, d.failures,
+  d.due_at_ms, e.accepted_at_ms, d.settled_at_ms, d.is_replay, d.reason
+from deliveries d
+join events e on e.tenant = d.tenant and e.event_key = d.event_key
+where {where}
+order by d.event_key desc, d.hook_id desc
+limit ?;
+
+-- list_attempts
+select number, started_at_ms, url, worker, result, status, duration_ms, detail, headers, body, phases
+from attempts
+where tenant = ? and event_key = ? and hook_id = ?
+order by number;
+
+-- insert_user
+insert into users (tenant, username, full_name, office_id, permissions, password_hash, created_at_ms)
+values (?, ?, ?, ?, ?, ?, ?)
+on conflict do nothing
+returning id;
+
+-- get_user
+select id, tenant, username, full_name, office_id, permissions, password_hash
+from users
+where tenant = ? and username = ?;
+
+-- has_users
+select exists (select 1 from users);

@@ -1,0 +1,148 @@
+"""Routes: one table of what a door answers, turned into an ASGI application.
+
+A handler gets a `Call` (who, path, query, body) and returns plain data; everything else is the same for all
+of them: authentication, permission, body limit, strict JSON, the error envelope. The table also feeds the
+OpenAPI document and the tests that check every route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from embarc.core.access import Caller
+from embarc.core.errors import EmbarcError, Forbidden, MethodNotAllowed, NotFound, TooLarge
+from embarc.core.fields import Fields
+from embarc.web import problems, strict_json
+
+BODY_LIMIT = 1024 * 1024
+"""Bytes of a request's body."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request, as a handler sees it."""
+
+    caller: Caller
+    path: Mapping[str, str]
+    query: QueryParams
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    def json(self) -> Any:
+        """The body as strict JSON; raises `MalformedBody`."""
+        return strict_json.parse(self.body)
+
+    def fields(self, resource: str, allowed: Collection[str]) -> Fields:
+        """The body's fields, ready to be read; names beyond `allowed` are noted as errors."""
+        return Fields(self.json(), resource, allowed)
+
+
+Handler = Callable[[Call], Awaitable[Any]]
+"""Returns what is rendered as JSON with status 200, or a ready `Response`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One row of the table. `permission` is Fineract's name for it; None means open to everybody."""
+
+    method: str
+    path: str
+    handler: Handler
+    permission: str | None
+    summary: str
+    tag: str
+    body: Any = None
+    """An example of the request's body, for the OpenAPI document."""
+    query: Sequence[tuple[str, str]] = ()
+    """Query parameters and what each means, for the OpenAPI document."""
+
+
+def router(
+    routes: Sequence[Route], authenticate: Callable[[Mapping[str, str]], Awaitable[Caller]]
+) -> ASGIApp:
+    """An ASGI application that answers these routes, each under the base path it is mounted at."""
+    methods: dict[str, set[str]] = {}
+    for route in routes:
+        methods.setdefault(route.path, set()).add(route.method)
+    table = Router(
+        routes=[StarletteRoute(r.path, _Endpoint(r, authenticate), methods=[r.method]) for r in routes],
+        redirect_slashes=False,
+    )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await table(scope, receive, send)
+        except HTTPException as error:  # how Starlette says that no route matched
+            problem = MethodNotAllowed() if error.status_code == 405 else NotFound()
+            await problems.answer(problem)(scope, receive, send)
+
+    return app
+
+
+async def read_body(receive: Receive, limit: int = BODY_LIMIT) -> bytes:
+    """The whole body of a request; raises `TooLarge` as soon as it exceeds `limit` bytes."""
+    message = await receive()
+    chunk: bytes = message.get("body", b"")
+    if not message.get("more_body") and len(chunk) <= limit:
+        return chunk
+    chunks, size = [chunk], len(chunk)
+    while message.get("more_body") and size <= limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
+        chunks.append(chunk)
+        size += len(chunk)
+    if size > limit:
+        raise TooLarge(f"The body of the request exceeds {limit} bytes.")
+    return b"".join(chunks)
+
+
+class _Endpoint:
+    """The ASGI endpoint of one route."""
+
+    def __init__(self, route: Route, authenticate: Callable[[Mapping[str, str]], Awaitable[Caller]]) -> None:
+        self.route = route
+        self.authenticate = authenticate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._answer(Request(scope, receive))
+        except ClientDisconnect:
+            return
+        except EmbarcError as error:
+            response = problems.answer(error)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        caller = await self._caller(request)
+        call = Call(
+            caller=caller,
+            path=request.path_params,
+            query=request.query_params,
+            headers=request.headers,
+            body=await read_body(request.receive),
+        )
+        answered = await self.route.handler(call)
+        if isinstance(answered, Response):
+            return answered
+        return Response(msgspec.json.encode(answered), media_type="application/json")
+
+    async def _caller(self, request: Request) -> Caller:
+        if self.route.permission is None:
+            return Caller.nobody()
+        caller = await self.authenticate(request.headers)
+        if not caller.may(self.route.permission):
+            raise Forbidden(f"Calling this needs the permission {self.route.permission}.")
+        return caller

@@ -1,0 +1,151 @@
+"""What only the embedded store promises: its file, its settings, its writer."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import apsw
+import pytest
+
+from embarc.core.errors import SettingsError, StoreUnavailable
+from embarc.core.hooks import Endpoint
+from embarc.store.migrate import Migration, MigrationError, load_migrations, pending
+from embarc.store.sqlite.store import SqliteStore
+from embarc.store.sqlite.writer import Writer, connect
+from embarc.store.vault import CannotOpen, Vault
+from embarc.testing.clock import ManualClock
+from embarc.testing.lab import Factory
+
+
+async def opened(path: Path) -> SqliteStore:
+    return await SqliteStore.open(path, parse_endpoint=lambda config: Endpoint(url=config["Payload URL"]))
+
+
+async def test_a_database_in_use_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "embarc.db")
+
+    with pytest.raises(SettingsError, match="in use by another Embarc process"):
+        await opened(tmp_path / "embarc.db")
+
+    await store.close()
+    await (await opened(tmp_path / "embarc.db")).close()
+
+
+def test_an_answered_commit_is_synced_to_the_disk(tmp_path: Path) -> None:
+    connection = connect(tmp_path / "embarc.db")
+
+    assert connection.pragma("journal_mode") == "wal"
+    assert connection.pragma("synchronous") == 2
+    connection.close()
+
+
+def test_the_library_has_the_fix_of_the_wal_reset_bug() -> None:
+    assert tuple(map(int, apsw.sqlite_lib_version().split("."))) >= (3, 51, 3)
+
+
+async def test_secrets_are_not_readable_in_the_file(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "embarc.db")
+    await store.add_hook(Factory(ManualClock()).hook())
+    await store.close()
+
+    content = b"".join(file.read_bytes() for file in tmp_path.glob("embarc.db*") if file.suffix != ".key")
+
+    assert b"https://example.com/hook" in content
+    assert b"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" not in content
+
+
+async def test_the_key_file_is_for_its_owner_only_and_needed(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "embarc.db")
+    hook = await store.add_hook(Factory(ManualClock()).hook())
+    await store.close()
+    key_file = tmp_path / "embarc.db.key"
+    assert key_file.stat().st_mode & 0o077 == 0
+
+    key_file.unlink()
+    store = await opened(tmp_path / "embarc.db")
+
+    with pytest.raises(CannotOpen):
+        await store.get_hook("default", hook.id)
+    await store.close()
+
+
+def test_a_sealed_value_opens_only_in_its_own_row() -> None:
+    vault = Vault(bytes(32))
+    sealed = vault.seal(b"secret", "default", "hooks", 1)
+
+    assert vault.open(sealed, "default", "hooks", 1) == b"secret"
+    for context in (("other", "hooks", 1), ("default", "hooks", 2)):
+        with pytest.raises(CannotOpen):
+            vault.open(sealed, *context)
+    with pytest.raises(CannotOpen):
+        Vault(b"1" * 32).open(sealed, "default", "hooks", 1)
+
+
+async def test_a_failing_piece_of_work_does_not_fail_the_others_of_its_commit(tmp_path: Path) -> None:
+    writer = Writer(connect(tmp_path / "w.db"))
+    await writer.submit(lambda connection: connection.execute("create table t (x integer primary key)"))
+
+    def insert(value: int) -> asyncio.Future[object]:
+        return writer.submit(lambda connection: connection.execute("insert into t values (?)", (value,)))
+
+    answers = await asyncio.gather(*(insert(value) for value in (1, 2, 2, 3)), return_exceptions=True)
+
+    assert [type(answer) for answer in answers].count(apsw.ConstraintError) == 1
+    found = await writer.submit(lambda connection: connection.execute("select x from t").fetchall())
+    assert found == [(1,), (2,), (3,)]
+    await writer.close()
+
+
+async def test_a_full_disk_refuses_for_now_and_recovers(tmp_path: Path) -> None:
+    connection = connect(tmp_path / "w.db")
+    writer = Writer(connection)
+    await writer.submit(lambda connection: connection.execute("create table t (x blob)"))
+    connection.pragma("max_page_count", 5)
+
+    with pytest.raises(StoreUnavailable) as refused:
+        await writer.submit(lambda connection: connection.execute("insert into t values (zeroblob(100000))"))
+    connection.pragma("max_page_count", 1_000_000)
+    await writer.submit(lambda connection: connection.execute("insert into t values (zeroblob(100000))"))
+
+    assert refused.value.retry_after_seconds
+    assert await writer.submit(lambda connection: connection.execute("select count(*) from t").get) == 1
+    await writer.close()
+
+
+async def test_after_an_error_of_the_disk_nothing_is_accepted_any_more(tmp_path: Path) -> None:
+    told: list[str] = []
+    writer = Writer(connect(tmp_path / "w.db"), told.append)
+
+    def breaks(connection: apsw.Connection) -> None:
+        raise apsw.IOError("IOError: disk I/O error")
+
+    with pytest.raises(StoreUnavailable):
+        await writer.submit(breaks)
+    with pytest.raises(StoreUnavailable, match="stops accepting"):
+        await writer.submit(lambda connection: connection.execute("create table t (x)"))
+
+    assert len(told) == 1
+    await writer.close()
+
+
+async def test_closing_commits_what_was_submitted(tmp_path: Path) -> None:
+    writer = Writer(connect(tmp_path / "w.db"))
+    created = writer.submit(lambda connection: connection.execute("create table t (x)"))
+
+    await writer.close()
+
+    assert created.done()
+    with pytest.raises(StoreUnavailable):
+        writer.submit(lambda connection: None)
+
+
+def test_a_migration_that_was_edited_after_it_was_applied_is_refused() -> None:
+    (first, *_) = load_migrations("embarc.store.sqlite")
+    edited = Migration(first.number, first.name, first.sql + "-- a change")
+
+    assert pending([first], {first.number: first.checksum}) == []
+    with pytest.raises(MigrationError, match="was changed"):
+        pending([edited], {first.number: first.checksum})
+    with pytest.raises(MigrationError, match="newer Embarc"):
+        pending([first], {first.number: first.checksum, 999: "x"})
