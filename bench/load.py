@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections import deque
+from typing import cast
 
 import uvloop
 
@@ -56,8 +57,7 @@ class Poster(asyncio.Protocol):
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
 
     def post(self) -> None:
         """Send the next event."""

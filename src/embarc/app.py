@@ -15,7 +15,7 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 from embarc.api import doors
-from embarc.core.addresses import Policy, parse_allowed
+from embarc.core.addresses import AllowedNetwork, Policy, parse_allowed
 from embarc.core.catalogue import load_catalogue
 from embarc.core.errors import SettingsError
 from embarc.core.hook_config import parse_endpoint
@@ -79,7 +79,12 @@ class Service:
         catalogue = load_catalogue()
         registry = Registry(store)
         hooks = Hooks(
-            store, catalogue, policy, on_change=registry.refresh, is_open_catalogue=settings.open_catalogue
+            store,
+            catalogue,
+            policy,
+            on_change=registry.refresh,
+            observe=observer,
+            is_open_catalogue=settings.open_catalogue,
         )
         dispatcher = Dispatcher(
             store,
@@ -105,7 +110,7 @@ class Service:
         if settings.sandbox:
             woken: list[Relay] = []
             sandbox = build_sandbox(
-                database.with_name(database.stem + "-sandbox.db"), wake=lambda: [one.wake() for one in woken]
+                database.with_name(database.stem + "-sandbox.db"), wake=lambda: _wake(woken)
             )
             relay = Relay(SqliteSource(sandbox.outbox_path), publisher.publish, observer)
             woken.append(relay)
@@ -148,7 +153,12 @@ def database_path(url: str) -> Path:
     return Path(url.removeprefix(SQLITE_PREFIX))
 
 
-def _allowed(text: str) -> object:
+def _wake(relays: list[Relay]) -> None:
+    for relay in relays:
+        relay.wake()
+
+
+def _allowed(text: str) -> AllowedNetwork:
     try:
         return parse_allowed(text)
     except ValueError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -17,10 +16,11 @@ from starlette.types import Receive, Scope, Send
 
 from embarc.core.access import Caller
 from embarc.core.catalogue import Catalogue
-from embarc.core.errors import EmbarcError, FieldError, Forbidden, Invalid, MalformedBody
-from embarc.core.events import Author, EventKind
-from embarc.core.submissions import Draft, Receipt, Submission
+from embarc.core.errors import EmbarcError, Forbidden, Invalid
+from embarc.core.events import EventKind
+from embarc.core.submissions import Receipt, Submission
 from embarc.web import problems, strict_json
+from embarc.web.event_body import EventBody, check_names, read_bodies, to_draft
 from embarc.web.routes import read_body
 
 PERMISSION = "CREATE_EVENT"
@@ -29,32 +29,7 @@ MOST_EVENTS = 1000
 LONGEST_KEY = 255
 _OK_HEADERS = [(b"content-type", b"application/json")]
 _CACHED_HEADERS = [*_OK_HEADERS, (b"x-served-from-cache", b"true")]
-_EMPTY_OBJECT = msgspec.Raw(b"{}")
-
-Id = int | str | None
-
-
-class EventBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """One event as a platform posts it: the payload's keys, of which only the kind is required."""
-
-    entity_name: str
-    action_name: str
-    created_by: Id = None
-    created_by_name: str | None = None
-    created_by_full_name: str | None = None
-    office_id: Id = None
-    client_id: Id = None
-    loan_id: Id = None
-    savings_id: Id = None
-    group_id: Id = None
-    entity_id: Id = None
-    timestamp: str | None = None
-    request: msgspec.Raw = _EMPTY_OBJECT
-    response: msgspec.Raw = _EMPTY_OBJECT
-
-
-_decode_one = msgspec.json.Decoder(EventBody).decode
-_decode_list = msgspec.json.Decoder(list[EventBody]).decode
+_REMEMBER_KINDS = 10_000
 
 
 class Ingest:
@@ -108,51 +83,23 @@ class Ingest:
                 f"The header Idempotency-Key must have 1 to {LONGEST_KEY} characters.",
             )
         compact = strict_json.check(body)
-        is_list = compact.startswith(b"[")
-        drafts = [self._draft(one, position) for position, one in enumerate(_bodies(compact, is_list))]
+        bodies, is_list = read_bodies(compact, MOST_EVENTS)
         receipt = await self._publish(
             Submission(
                 tenant=caller.tenant,
-                drafts=tuple(drafts),
+                drafts=tuple(to_draft(one, self._kind(one)) for one in bodies),
                 idempotency_key=key,
                 fingerprint=hashlib.sha256(compact).digest() if key is not None else b"",
             )
         )
         return receipt, is_list
 
-    def _draft(self, body: EventBody, position: int) -> Draft:
-        kind = self._kinds.get((body.entity_name, body.action_name)) or self._kind(body)
-        ids = {}
-        if body.office_id is not None:
-            ids["officeId"] = body.office_id
-        if body.client_id is not None:
-            ids["clientId"] = body.client_id
-        if body.loan_id is not None:
-            ids["loanId"] = body.loan_id
-        if body.savings_id is not None:
-            ids["savingsId"] = body.savings_id
-        if body.group_id is not None:
-            ids["groupId"] = body.group_id
-        return Draft(
-            kind=kind,
-            author=_author(body),
-            ids=ids,
-            entity_id=None if body.entity_id is None else str(body.entity_id),
-            timestamp_ms=None if body.timestamp is None else _timestamp_ms(body.timestamp),
-            request=_object_text(body.request, "request"),
-            response=_object_text(body.response, "response"),
-        )
-
     def _kind(self, body: EventBody) -> EventKind:
+        known = self._kinds.get((body.entity_name, body.action_name))
+        if known is not None:
+            return known
         kind = EventKind(body.entity_name, body.action_name)
-        for parameter, name in (("entityName", kind.entity_name), ("actionName", kind.action_name)):
-            if not EventKind.is_name(name):
-                raise Invalid.field(
-                    parameter,
-                    f"validation.msg.event.{parameter}.invalid",
-                    f"The parameter `{parameter}` must be a name of 1 to 100 letters, digits, `_`, `-`, `.` or spaces.",
-                    name[:100],
-                )
+        check_names(kind)
         if not self._catalogue.knows(kind) and not self._is_open_catalogue:
             near = self._catalogue.nearest(kind)
             raise Invalid.field(
@@ -161,84 +108,9 @@ class Ingest:
                 f"There is no event {kind}." + (f" Did you mean {near}?" if near else ""),
                 str(kind),
             )
-        if len(self._kinds) < 10_000:
+        if len(self._kinds) < _REMEMBER_KINDS:
             self._kinds[body.entity_name, body.action_name] = kind
         return kind
-
-
-def _bodies(compact: bytes, is_list: bool) -> list[EventBody]:
-    try:
-        bodies = _decode_list(compact) if is_list else [_decode_one(compact)]
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
-    if not 0 < len(bodies) <= MOST_EVENTS:
-        raise Invalid.field(
-            "events",
-            "validation.msg.event.count",
-            f"Send 1 to {MOST_EVENTS} events in one request.",
-            len(bodies),
-        )
-    return bodies
-
-
-def _invalid(message: str) -> EmbarcError:
-    """msgspec's words ("Expected `int`, got `str` - at `$[0].clientId`") as an answer that names the field."""
-    what, _, place = message.partition(" - at `$")
-    parameter = place.rstrip("`").lstrip(".")
-    code = "validation.msg.event.invalid"
-    if "unknown field" in what:
-        name = what.split("`")[1]
-        parameter, code = f"{parameter}.{name}".lstrip("."), "error.msg.parameter.unsupported"
-        what = f"The parameter {name} is not supported"
-    elif "missing required field" in what:
-        name = what.split("`")[1]
-        parameter, code = f"{parameter}.{name}".lstrip("."), f"validation.msg.event.{name}.cannot.be.blank"
-        what = f"The parameter `{name}` is mandatory"
-    elif not parameter:
-        return MalformedBody(f"The body must be an event or a list of events: {what}.")
-    return Invalid(errors=[FieldError(code, f"{what}.", parameter)])
-
-
-def _object_text(raw: msgspec.Raw, parameter: str) -> bytes:
-    text = bytes(raw)
-    if not text.startswith(b"{"):
-        raise Invalid.field(
-            parameter,
-            f"validation.msg.event.{parameter}.not.an.object",
-            f"The parameter `{parameter}` must be an object.",
-        )
-    return text
-
-
-def _author(body: EventBody) -> Author | None:
-    given = (body.created_by, body.created_by_name, body.created_by_full_name)
-    if given == (None, None, None):
-        return None
-    if body.created_by is None or body.created_by_name is None or body.created_by_full_name is None:
-        raise Invalid.field(
-            "createdBy",
-            "validation.msg.event.createdBy.incomplete",
-            "Send createdBy, createdByName and createdByFullName together, or none of them.",
-        )
-    return Author(user_id=body.created_by, username=body.created_by_name, full_name=body.created_by_full_name)
-
-
-def _timestamp_ms(text: str) -> int:
-    try:
-        when = datetime.fromisoformat(text)
-        if when.tzinfo is None:
-            raise ValueError("no offset")
-        ms = int(when.astimezone(UTC).timestamp() * 1000)
-        if ms < 0:
-            raise ValueError("before 1970")
-    except (ValueError, OverflowError):
-        raise Invalid.field(
-            "timestamp",
-            "validation.msg.event.timestamp.invalid",
-            "The parameter `timestamp` must be a time in ISO 8601 with an offset, such as 2025-10-13T07:45:12.001Z.",
-            text[:100],
-        ) from None
-    return ms
 
 
 def _answer(receipt: Receipt, is_list: bool) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def _delivery(view: DeliveryView) -> dict[str, Any]:
         "entityId": record.entity_id,
         "state": view.standing,
         "reason": view.held_because or record.reason,
-        "attempts": record.attempts,
+        "attemptCount": record.attempts,
         "failures": record.failures,
         "acceptedAt": timestamp_text(record.accepted_at_ms),
         "isReplay": record.is_replay,

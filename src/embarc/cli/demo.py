@@ -71,7 +71,7 @@ class Arrived:
 
 async def run_demo(*, host: str | None, port: int | None, once: bool) -> int:
     """Run the demo; with `once` until the webhook arrived, else until it is interrupted. Returns the exit code."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="embarc-demo-") as folder:
         password = secrets.token_urlsafe(9)
         settings = load_settings(

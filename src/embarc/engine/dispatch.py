@@ -15,6 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from embarc.core.deliveries import Claim, Settlement
 from embarc.core.errors import EmbarcError
@@ -58,7 +59,7 @@ class Dispatcher:
         registry: Registry,
         deliverer: Deliverer,
         *,
-        disable_hook: Callable[[str, int, str], object],
+        disable_hook: Callable[[str, int, str], Coroutine[Any, Any, None]],
         random_bits: Callable[[int], int],
         monotonic: Callable[[], float],
         observe: Observe,
@@ -239,7 +240,7 @@ class Dispatcher:
         if not is_ours:
             return
         if verdict.disables_hook:
-            self._disable_hook(claim.tenant, claim.hook_id, verdict.reason)
+            self._spawn(self._disable_hook(claim.tenant, claim.hook_id, verdict.reason))
         if verdict.retry_in_seconds is not None and verdict.retry_in_seconds < POLL_SECONDS:
             self._wake.set()
 
@@ -302,7 +303,7 @@ class Dispatcher:
         self._token = (self._token + 1) & (1 << 62) - 1
         return self._token
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._workers.add(task)
         task.add_done_callback(self._workers.discard)

@@ -1,0 +1,87 @@
+"""Hooks as Fineract spells them. Only here are `isActive`, date arrays and `resourceId` known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from embarc.core.catalogue import Catalogue
+from embarc.core.events import EventKind
+from embarc.core.hook_config import CONTENT_TYPE, FIELDS, SECRET, URL, masked
+from embarc.core.hooks import Hook
+from embarc.engine.hooks import TEMPLATES
+
+_TEMPLATE_IDS = {"Web": 1, "Elastic Search": 3}
+"""Fineract's own numbers."""
+
+
+def hook(found: Hook) -> dict[str, Any]:
+    """One hook. `templateId` is 0 as in Fineract for hooks without a text template."""
+    return {
+        "id": found.id,
+        "name": found.name,
+        "displayName": found.display_name,
+        "isActive": found.is_active,
+        "createdAt": _date(found.created_at_ms),
+        "updatedAt": _date(found.updated_at_ms),
+        "templateId": 0,
+        "events": events(found.subscriptions),
+        "config": config(_with_masked_secret(found)),
+    }
+
+
+def events(kinds: Iterable[EventKind]) -> list[dict[str, str]]:
+    """Subscriptions."""
+    return [{"actionName": kind.action_name, "entityName": kind.entity_name} for kind in kinds]
+
+
+def config(values: Mapping[str, str]) -> list[dict[str, str]]:
+    """The list form: `Content Type` first, `Payload URL` second (Fineract's web client reads by position), then by name."""
+    names = [name for name in (CONTENT_TYPE, URL) if name in values]
+    names += sorted(set(values) - set(names))
+    return [{"fieldName": name, "fieldValue": values[name]} for name in names]
+
+
+def changes(changed: Mapping[str, Any]) -> dict[str, Any]:
+    """What a PUT changed."""
+    rendered = dict(changed)
+    if "events" in rendered:
+        rendered["events"] = events(rendered["events"])
+    if "config" in rendered:
+        rendered["config"] = config(rendered["config"])
+    return rendered
+
+
+def templates(names: Iterable[str] = TEMPLATES) -> list[dict[str, Any]]:
+    """The templates with their fields, both by name."""
+    schema = [_schema_field(field.name, field.placeholder, required=field.required) for field in FIELDS]
+    schema.sort(key=lambda one: one["fieldName"])
+    return [{"id": _TEMPLATE_IDS[name], "name": name, "schema": schema} for name in names]
+
+
+def catalogue_events(catalogue: Catalogue) -> list[dict[str, str]]:
+    """The catalogue as a flat list."""
+    return [
+        {
+            "entityName": entry.kind.entity_name,
+            "actionName": entry.kind.action_name,
+            "grouping": entry.grouping,
+        }
+        for entry in catalogue.entries
+    ]
+
+
+def _schema_field(name: str, placeholder: str, *, required: bool) -> dict[str, Any]:
+    return {"fieldName": name, "fieldType": "string", "optional": not required, "placeholder": placeholder}
+
+
+def _with_masked_secret(found: Hook) -> dict[str, str]:
+    if not found.secrets:
+        return dict(found.config)
+    return {**found.config, SECRET: masked(found.secrets[0])}
+
+
+def _date(ms: int) -> list[int]:
+    when = datetime.fromtimestamp(ms / 1000, UTC)
+    return [when.year, when.month, when.day]

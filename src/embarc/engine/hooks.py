@@ -1,0 +1,245 @@
+"""Hooks: create, change, delete, and disable when a receiver asks for it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from embarc.core.addresses import Policy
+from embarc.core.catalogue import Catalogue
+from embarc.core.errors import NotFound
+from embarc.core.events import ANY, EventKind
+from embarc.core.fields import Fields
+from embarc.core.hook_config import ParsedConfig, masked, parse_endpoint, read_config
+from embarc.core.hooks import Hook
+from embarc.core.signatures import new_secret
+from embarc.core.urls import checked_url
+from embarc.observe import Observe
+from embarc.store.base import Store
+
+TEMPLATES = ("Elastic Search", "Web")
+DEFAULT_TEMPLATE = "Web"
+_OTHER_TEMPLATES = ("SMS Bridge", "Message Gateway")
+_LONGEST_NAME = 100
+_MOST_EVENTS = 1000
+_CREATE = ("name", "displayName", "isActive", "events", "config", "templateId")
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A new hook; `secret` where it was made up, to be shown this once."""
+
+    hook: Hook
+    secret: str | None
+
+    def __repr__(self) -> str:
+        return f"<Created {self.hook.id}>"
+
+
+class Hooks:
+    """What can be done with hooks. Every check of a creation is made at a change as well."""
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        policy: Policy,
+        *,
+        on_change: Callable[[], Awaitable[None]],
+        observe: Observe,
+        is_open_catalogue: bool = False,
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._policy = policy
+        self._on_change = on_change
+        self._observe = observe
+        self._is_open_catalogue = is_open_catalogue
+
+    async def create(self, tenant: str, body: Any) -> Created:
+        """Make a hook of a request's body; raises `Invalid` with everything that is wrong, `NotFound` for a template."""
+        fields = Fields(body, "hook", _CREATE)
+        name = fields.text("name", required=True, longest=_LONGEST_NAME)
+        display_name = fields.text("displayName", longest=_LONGEST_NAME)
+        is_active = fields.boolean("isActive", default=False)
+        fields.integer("templateId", at_least=1)
+        subscriptions = self._events(fields)
+        parsed = self._config(fields)
+        fields.check()
+        assert name is not None  # noqa: S101 - `required` noted its absence
+        _check_template(name)
+        secret = parsed.secret or new_secret(secrets.token_bytes)
+        hook = await self._store.add_hook(
+            Hook(
+                tenant=tenant,
+                id=0,
+                template=name if name in TEMPLATES else DEFAULT_TEMPLATE,
+                name=name,
+                display_name=display_name or name,
+                is_active=bool(is_active),
+                subscriptions=subscriptions,
+                config=parsed.config,
+                endpoint=parse_endpoint(parsed.config),
+                secrets=(secret,),
+            )
+        )
+        await self._changed()
+        return Created(hook, None if parsed.secret else secret)
+
+    async def update(self, tenant: str, hook_id: str, body: Any) -> tuple[Hook, dict[str, Any]]:
+        """Change what the body names; events and config replace what was there. Returns the hook and its changes.
+
+        The name is the template's and stays (Fineract ignores it too). A secret that the config does not name stays.
+        """
+        hook = await self.get(tenant, hook_id)
+        fields = Fields(body, "hook", _CREATE)
+        changed = hook
+        fields.text("name", longest=_LONGEST_NAME)
+        fields.integer("templateId", at_least=1)
+        if "displayName" in fields:
+            display_name = fields.text("displayName", longest=_LONGEST_NAME)
+            changed = replace(changed, display_name=display_name or hook.name)
+        is_active = fields.boolean("isActive")
+        if is_active is not None:
+            changed = replace(changed, is_active=is_active)
+        if "events" in fields.body:
+            changed = replace(changed, subscriptions=self._events(fields))
+        new_secret_given = False
+        if "config" in fields.body:
+            parsed = self._config(fields, masked(hook.secrets[0]) if hook.secrets else None)
+            new_secret_given = parsed.secret is not None and parsed.secret not in hook.secrets
+            changed = replace(
+                changed,
+                config=parsed.config,
+                secrets=(parsed.secret,) if parsed.secret else hook.secrets,
+            )
+        fields.check()
+        changes = _changes(hook, changed)
+        if changes or new_secret_given:
+            changed = replace(changed, endpoint=parse_endpoint(changed.config))
+            stored = await self._store.replace_hook(changed)
+            if stored is None:
+                raise _not_found(hook_id)
+            await self._changed()
+            hook = stored
+        return hook, changes
+
+    async def delete(self, tenant: str, hook_id: str) -> Hook:
+        """Delete the hook and cancel what waits for it."""
+        hook = await self._store.remove_hook(tenant, _number(hook_id))
+        if hook is None:
+            raise _not_found(hook_id)
+        await self._changed()
+        return hook
+
+    async def get(self, tenant: str, hook_id: str) -> Hook:
+        """The hook; raises `NotFound`."""
+        hook = await self._store.get_hook(tenant, _number(hook_id))
+        if hook is None:
+            raise _not_found(hook_id)
+        return hook
+
+    async def list(self, tenant: str) -> Sequence[Hook]:
+        """All hooks of the tenant, by display name."""
+        return await self._store.list_hooks(tenant)
+
+    async def disable(self, tenant: str, hook_id: int, reason: str) -> None:
+        """Switch a hook off because its receiver asked for it; what waits for it is held."""
+        hook = await self._store.get_hook(tenant, hook_id)
+        if hook is not None and hook.is_active:
+            await self._store.replace_hook(replace(hook, is_active=False))
+            await self._changed()
+            self._observe("hook.disabled", hook=hook_id, tenant=tenant, reason=reason)
+
+    async def _changed(self) -> None:
+        await self._on_change()
+        self._observe("hooks.changed")
+
+    def _config(self, fields: Fields, masked_secret: str | None = None) -> ParsedConfig:
+        return read_config(fields, lambda text: checked_url(text, self._policy), masked_secret)
+
+    def _events(self, fields: Fields) -> tuple[EventKind, ...]:
+        raw = fields.body.get("events")
+        if not isinstance(raw, list) or not raw:
+            fields.fail_code(
+                "events",
+                "validation.msg.hook.registered.events.cannot.be.empty",
+                "The parameter `events` must name at least one event as {entityName, actionName}.",
+            )
+            return ()
+        if len(raw) > _MOST_EVENTS:
+            fields.fail(
+                "events",
+                "exceeds.max.length",
+                f"The parameter `events` may name at most {_MOST_EVENTS} events.",
+            )
+            return ()
+        kinds = [self._kind(fields, item) for item in raw]
+        return tuple(dict.fromkeys(kind for kind in kinds if kind is not None))
+
+    def _kind(self, fields: Fields, item: Any) -> EventKind | None:
+        entity, action = (
+            (item.get("entityName"), item.get("actionName")) if isinstance(item, dict) else (None, None)
+        )
+        if not isinstance(entity, str) or not isinstance(action, str) or not entity or not action:
+            fields.fail(
+                "events", "invalid", "Each of `events` must be an object {entityName, actionName} of strings."
+            )
+            return None
+        for name in item.keys() - {"entityName", "actionName"}:
+            fields.unsupported(name, ("entityName", "actionName"))
+        kind = EventKind(entity, action)
+        if self._catalogue.can_subscribe(kind):
+            return kind
+        if self._is_open_catalogue and all(
+            part == ANY or EventKind.is_name(part) for part in (entity, action)
+        ):
+            return kind
+        near = self._catalogue.nearest(kind)
+        fields.fail_code(
+            "events",
+            "validation.msg.hook.event.unknown",
+            f"There is no event {str(kind)[:200]}." + (f" Did you mean {near}?" if near else ""),
+            str(kind)[:200],
+        )
+        return None
+
+
+def _check_template(name: str) -> None:
+    if name in _OTHER_TEMPLATES:
+        raise NotFound.resource(
+            "error.msg.template.not.found",
+            f"Template with name `{name}` does not exist. There are: {', '.join(TEMPLATES)}; any other name is a hook "
+            f"of the template {DEFAULT_TEMPLATE}.",
+            name,
+        )
+
+
+def _changes(before: Hook, after: Hook) -> dict[str, Any]:
+    """What a change changed, by wire name, values as core has them."""
+    changes: dict[str, Any] = {}
+    if after.display_name != before.display_name:
+        changes["displayName"] = after.display_name
+    if after.is_active != before.is_active:
+        changes["isActive"] = after.is_active
+    if after.subscriptions != before.subscriptions:
+        changes["events"] = after.subscriptions
+    if dict(after.config) != dict(before.config):
+        changes["config"] = after.config
+    return changes
+
+
+def _number(hook_id: str) -> int:
+    if not (hook_id.isascii() and hook_id.isdigit() and len(hook_id) < 19):
+        raise _not_found(hook_id)
+    return int(hook_id)
+
+
+def _not_found(hook_id: str) -> NotFound:
+    return NotFound.resource(
+        "error.msg.hook.identifier.not.found",
+        f"Hook with identifier `{hook_id[:50]}` does not exist",
+        hook_id[:50],
+    )

@@ -1,0 +1,434 @@
+"""The real transport: libcurl, driven by the event loop, to addresses that were checked.
+
+Rules of this file:
+* The address is decided here. A name is resolved and every one of its addresses checked; one denied address refuses
+  the name. The connection is pinned to a checked address (CONNECT_TO), and when libcurl opens a socket the address
+  in hand is checked once more.
+* One deadline covers everything, name resolution included.
+* libcurl gets no chance to be helpful: no redirects, no decompression, no cookies, no netrc, no proxy from the
+  environment, nothing but http and https.
+* Handles are reused: one that was sent to this URL before keeps its settings, and only body, headers and deadline
+  change. Connections are pooled for each tenant apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any
+
+import pycurl
+
+from embarc.core.addresses import Address, Policy, refusal
+from embarc.core.attempts import ANSWER_BODY_LIMIT, Outcome, Result
+from embarc.core.urls import BadUrl, Url, parse_url
+from embarc.net.base import OutboundRequest
+from embarc.net.resolver import CannotResolve, Resolver
+
+READ_LIMIT = 64 * 1024
+"""Bytes of an answer's body after which the exchange is cut; its status is known by then."""
+HEADER_LIMIT = 64 * 1024
+INTERIM_LIMIT = 20
+"""Interim (1xx) answers before the exchange is given up."""
+CONNECTION_LIFE_SECONDS = 60
+IDLE_HANDLES = 1024
+_REMEMBER = 10_000
+_NO_EXPECT = "Expect:"
+
+_RESULTS: dict[int, Result] = {
+    pycurl.E_COULDNT_RESOLVE_HOST: Result.DNS,
+    pycurl.E_COULDNT_CONNECT: Result.REFUSED,
+    pycurl.E_OPERATION_TIMEDOUT: Result.TIMEOUT,
+    pycurl.E_SSL_CONNECT_ERROR: Result.TLS,
+    pycurl.E_PEER_FAILED_VERIFICATION: Result.TLS,
+    pycurl.E_SSL_CERTPROBLEM: Result.TLS,
+    pycurl.E_SSL_CIPHER: Result.TLS,
+    pycurl.E_SSL_CACERT_BADFILE: Result.TLS,
+    pycurl.E_GOT_NOTHING: Result.RESET,
+    pycurl.E_RECV_ERROR: Result.RESET,
+    pycurl.E_SEND_ERROR: Result.RESET,
+    pycurl.E_PARTIAL_FILE: Result.RESET,
+    pycurl.E_UNSUPPORTED_PROTOCOL: Result.PROTOCOL,
+    8: Result.PROTOCOL,  # CURLE_WEIRD_SERVER_REPLY, for which pycurl has the old name of FTP
+    100: Result.TOO_LARGE,  # CURLE_TOO_LARGE, for which pycurl has no name
+}
+
+
+class CurlTransport:
+    """A `Transport`. Make it inside a running event loop."""
+
+    def __init__(self, *, policy: Policy, resolver: Resolver, ca_file: str | None = None) -> None:
+        self._policy = policy
+        self._resolver = resolver
+        self._ca_file = ca_file or _system_ca_file()
+        self._loop = asyncio.get_running_loop()
+        self._pools: dict[str, _Pool] = {}
+        self._urls: dict[str, Url] = {}
+        self._refusals: dict[tuple[Address, int, str], str | None] = {}
+
+    async def send(self, request: OutboundRequest) -> Outcome:
+        started = time.monotonic()
+        try:
+            url = self._parsed(request.url)
+            address = self._pinned(url)
+            if address is None:
+                async with asyncio.timeout(request.timeout_seconds):
+                    address = self._choose(url, await self._resolver.resolve(url.host))
+        except BadUrl as error:
+            return _failure(Result.DENIED, str(error), started)
+        except CannotResolve:
+            return _failure(Result.DNS, f"{url.host} has no address", started)
+        except _Denied as error:
+            return _failure(Result.DENIED, str(error), started)
+        except TimeoutError:
+            return _failure(Result.TIMEOUT, "the name was not resolved in time", started)
+        return await self._pool(request.tenant).exchange(request, url, address, started)
+
+    async def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
+
+    def _pool(self, tenant: str) -> _Pool:
+        pool = self._pools.get(tenant)
+        if pool is None:
+            pool = self._pools[tenant] = _Pool(self._loop, self._ca_file, self._may_open)
+        return pool
+
+    def _parsed(self, text: str) -> Url:
+        url = self._urls.get(text)
+        if url is None:
+            if len(self._urls) >= _REMEMBER:
+                self._urls.clear()
+            url = self._urls[text] = parse_url(text)
+        return url
+
+    def _pinned(self, url: Url) -> Address | None:
+        """The address to connect to, where that is known without waiting."""
+        literal = url.address
+        addresses = (literal,) if literal is not None else self._resolver.known(url.host)
+        return None if addresses is None else self._choose(url, addresses)
+
+    def _choose(self, url: Url, addresses: tuple[Address, ...]) -> Address:
+        """The first address, if every one of them is allowed; `localhost` may have one that is not."""
+        allowed = [address for address in addresses if self._refusal(address, url) is None]
+        if not allowed or (len(allowed) < len(addresses) and url.host != "localhost"):
+            reason = next(filter(None, (self._refusal(address, url) for address in addresses)), "no address")
+            raise _Denied(reason)
+        return allowed[0]
+
+    def _refusal(self, address: Address, url: Url) -> str | None:
+        key = (address, url.port, url.scheme)
+        if key not in self._refusals:
+            if len(self._refusals) >= _REMEMBER:
+                self._refusals.clear()
+            reason = refusal(address, url.port, self._policy)
+            if reason is None and url.scheme == "http" and not self._policy.is_inside(address, url.port):
+                reason = "plain http is not allowed; use https"
+            self._refusals[key] = reason
+        return self._refusals[key]
+
+    def _may_open(self, address: Address, port: int) -> bool:
+        return refusal(address, port, self._policy) is None
+
+
+class _Denied(Exception):
+    """Nothing may be sent there."""
+
+
+class _Exchange:
+    """A handle and what its current transfer has received."""
+
+    __slots__ = ("body", "curl", "denied", "future", "head", "interim", "key", "size", "started", "too_large")
+
+    def __init__(self, key: tuple[str, Address]) -> None:
+        self.key = key
+        self.curl: Any = pycurl.Curl()
+        self.future: asyncio.Future[Outcome] | None = None
+        self.denied = False
+        self.begin(0.0)
+
+    def begin(self, started: float) -> None:
+        self.started = started
+        self.head: list[bytes] = []
+        self.body: list[bytes] = []
+        self.size = 0
+        self.interim = 0
+        self.too_large = ""
+
+    def on_header(self, line: bytes) -> int:
+        """Keep a line of the head. Each interim answer begins a new head; fewer bytes than given cut the exchange."""
+        if line.startswith(b"HTTP/"):
+            self.interim += 1
+            self.head = []
+            if self.interim > INTERIM_LIMIT:
+                self.too_large = f"more than {INTERIM_LIMIT} interim answers"
+                return 0
+        self.size += len(line)
+        if self.size > HEADER_LIMIT:
+            self.too_large = f"more than {HEADER_LIMIT // 1024} KiB of headers"
+            return 0
+        self.head.append(line)
+        return len(line)
+
+    def on_body(self, chunk: bytes) -> int:
+        """Keep the beginning of the body; past the limit the exchange is cut."""
+        kept = sum(map(len, self.body))
+        if kept < ANSWER_BODY_LIMIT:
+            self.body.append(chunk[: ANSWER_BODY_LIMIT - kept])
+        self.size += len(chunk)
+        return len(chunk) if self.size <= READ_LIMIT + HEADER_LIMIT else 0
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether we ended the exchange because its body went on and on."""
+        return self.size > READ_LIMIT + HEADER_LIMIT and not self.too_large
+
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        lines = (line.decode("latin-1").partition(":") for line in self.head[1:])
+        return tuple((name.strip(), value.strip()) for name, colon, value in lines if colon)
+
+
+class _Pool:
+    """One multi handle: the connections of one tenant, driven by the event loop."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, ca_file: str | None, may_open: Callable[[Address, int], bool]
+    ) -> None:
+        self._loop = loop
+        self._ca_file = ca_file
+        self._may_open = may_open
+        self._idle: OrderedDict[tuple[str, Address], list[_Exchange]] = OrderedDict()
+        self._idle_count = 0
+        self._active: dict[Any, _Exchange] = {}
+        self._watched: dict[int, int] = {}
+        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+        self._multi: Any = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, IDLE_HANDLES)
+
+    async def exchange(self, request: OutboundRequest, url: Url, address: Address, started: float) -> Outcome:
+        """Send, and wait for the end."""
+        left = request.timeout_seconds - (time.monotonic() - started)
+        if left <= 0:
+            return _failure(Result.TIMEOUT, "the name was not resolved in time", started)
+        exchange = self._take(url, address)
+        curl = exchange.curl
+        exchange.begin(started)
+        exchange.future = self._loop.create_future()
+        curl.setopt(pycurl.POSTFIELDS, request.body)
+        curl.setopt(pycurl.HTTPHEADER, [*request.header_lines, _NO_EXPECT])
+        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(left * 1000)))
+        self._active[curl] = exchange
+        self._multi.add_handle(curl)
+        try:
+            return await exchange.future
+        except asyncio.CancelledError:
+            if self._active.pop(curl, None) is not None:
+                self._multi.remove_handle(curl)
+                curl.close()
+            raise
+
+    def close(self) -> None:
+        """End every exchange and close every connection."""
+        for curl, exchange in list(self._active.items()):
+            self._multi.remove_handle(curl)
+            curl.close()
+            if exchange.future and not exchange.future.done():
+                exchange.future.set_result(
+                    _failure(Result.RESET, "the transport was closed", exchange.started)
+                )
+        self._active.clear()
+        for idle in self._idle.values():
+            for exchange in idle:
+                exchange.curl.close()
+        self._idle.clear()
+        if self._timer:
+            self._timer.cancel()
+        for descriptor in list(self._watched):
+            self._forget(descriptor)
+        self._multi.close()
+
+    # -- handles -----------------------------------------------------------------------------------------------
+
+    def _take(self, url: Url, address: Address) -> _Exchange:
+        key = (url.text, address)
+        idle = self._idle.get(key)
+        if idle:
+            self._idle_count -= 1
+            return idle.pop()
+        return self._prepare(_Exchange(key), url, address)
+
+    def _give(self, exchange: _Exchange) -> None:
+        idle = self._idle.get(exchange.key)
+        if idle is None:
+            idle = self._idle[exchange.key] = []
+        idle.append(exchange)
+        self._idle_count += 1
+        while self._idle_count > IDLE_HANDLES:
+            _, handles = self._idle.popitem(last=False)
+            for one in handles:
+                one.curl.close()
+            self._idle_count -= len(handles)
+
+    def _prepare(self, exchange: _Exchange, url: Url, address: Address) -> _Exchange:
+        """The settings that stay, whatever is sent."""
+        curl = exchange.curl
+
+        def open_socket(purpose: int, target: Any) -> Any:
+            family, kind, protocol, endpoint = target[0], target[1], target[2], target[3]
+            host = endpoint[0].decode() if isinstance(endpoint[0], bytes) else endpoint[0]
+            if not self._may_open(ip_address(host.partition("%")[0]), endpoint[1]):
+                exchange.denied = True
+                return pycurl.SOCKET_BAD
+            return socket.socket(family, kind, protocol)
+
+        for option, value in (
+            (pycurl.URL, url.text),
+            (pycurl.POST, 1),
+            (pycurl.NOSIGNAL, 1),
+            (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
+            (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
+            (pycurl.FOLLOWLOCATION, 0),
+            (pycurl.PROXY, ""),
+            (pycurl.NOPROXY, "*"),
+            (pycurl.NETRC, pycurl.NETRC_IGNORED),
+            (pycurl.PATH_AS_IS, 1),
+            (pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
+            (pycurl.SSL_VERIFYPEER, 1),
+            (pycurl.SSL_VERIFYHOST, 2),
+            (pycurl.TCP_NODELAY, 1),
+            (pycurl.TCP_KEEPALIVE, 1),
+            (pycurl.MAXAGE_CONN, CONNECTION_LIFE_SECONDS),
+            (pycurl.MAXLIFETIME_CONN, CONNECTION_LIFE_SECONDS),
+            (pycurl.WRITEFUNCTION, exchange.on_body),
+            (pycurl.HEADERFUNCTION, exchange.on_header),
+            (pycurl.OPENSOCKETFUNCTION, open_socket),
+        ):
+            curl.setopt(option, value)
+        if self._ca_file:
+            curl.setopt(pycurl.CAINFO, self._ca_file)
+        if url.address is None:
+            pinned = f"[{address}]" if address.version == 6 else str(address)
+            curl.setopt(pycurl.CONNECT_TO, [f"{url.host}:{url.port}:{pinned}:{url.port}"])
+        return exchange
+
+    # -- libcurl and the event loop ----------------------------------------------------------------------------
+
+    def _on_socket(self, what: int, descriptor: int, multi: Any, data: Any) -> None:
+        """libcurl wants to know when this socket can be read or written."""
+        before = self._watched.get(descriptor, 0)
+        if what == pycurl.POLL_REMOVE:
+            self._forget(descriptor)
+            return
+        if what & pycurl.POLL_IN and not before & pycurl.POLL_IN:
+            self._loop.add_reader(descriptor, self._act, descriptor, pycurl.CSELECT_IN)
+        elif before & pycurl.POLL_IN and not what & pycurl.POLL_IN:
+            self._loop.remove_reader(descriptor)
+        if what & pycurl.POLL_OUT and not before & pycurl.POLL_OUT:
+            self._loop.add_writer(descriptor, self._act, descriptor, pycurl.CSELECT_OUT)
+        elif before & pycurl.POLL_OUT and not what & pycurl.POLL_OUT:
+            self._loop.remove_writer(descriptor)
+        self._watched[descriptor] = what
+
+    def _forget(self, descriptor: int) -> None:
+        before = self._watched.pop(descriptor, 0)
+        if before & pycurl.POLL_IN:
+            self._loop.remove_reader(descriptor)
+        if before & pycurl.POLL_OUT:
+            self._loop.remove_writer(descriptor)
+
+    def _on_timer(self, milliseconds: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if milliseconds == 0:
+            self._timer = self._loop.call_soon(self._on_time)
+        elif milliseconds > 0:
+            self._timer = self._loop.call_later(milliseconds / 1000, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._act(pycurl.SOCKET_TIMEOUT, 0)
+
+    def _act(self, descriptor: int, events: int) -> None:
+        """Let libcurl work, then answer whoever's exchange has ended."""
+        self._multi.socket_action(descriptor, events)
+        while True:
+            queued, succeeded, failed = self._multi.info_read()
+            for curl in succeeded:
+                self._finish(curl, 0, "")
+            for curl, code, message in failed:
+                self._finish(curl, code, message)
+            if not queued:
+                return
+
+    def _finish(self, curl: Any, code: int, message: str) -> None:
+        self._multi.remove_handle(curl)
+        exchange = self._active.pop(curl)
+        outcome = _outcome(exchange, code, message)
+        if code == 0:
+            self._give(exchange)
+        else:
+            curl.close()
+        if exchange.future is not None and not exchange.future.done():
+            exchange.future.set_result(outcome)
+
+
+def _outcome(exchange: _Exchange, code: int, message: str) -> Outcome:
+    duration_ms = (time.monotonic() - exchange.started) * 1000
+    if exchange.denied:
+        return Outcome(
+            result=Result.DENIED, detail="the address may not be connected to", duration_ms=duration_ms
+        )
+    if exchange.too_large:
+        return Outcome(result=Result.TOO_LARGE, detail=exchange.too_large, duration_ms=duration_ms)
+    curl = exchange.curl
+    phases = _phases(curl)
+    if code == 0 or exchange.is_cut:
+        return Outcome(
+            result=Result.STATUS,
+            status=curl.getinfo(pycurl.RESPONSE_CODE),
+            headers=exchange.headers(),
+            body=b"".join(exchange.body),
+            detail=f"the body was cut after {READ_LIMIT // 1024} KiB" if exchange.is_cut else "",
+            duration_ms=duration_ms,
+            phases_ms=phases,
+        )
+    result = _RESULTS.get(code, Result.PROTOCOL)
+    if result is Result.TIMEOUT:
+        result = _timeout_phase(dict(phases), is_https=exchange.key[0].startswith("https:"))
+    return Outcome(result=result, detail=message, duration_ms=duration_ms, phases_ms=phases)
+
+
+def _phases(curl: Any) -> tuple[tuple[str, float], ...]:
+    """Milliseconds from the start until each phase was over; connection phases only where one was opened."""
+    first_byte = ("first_byte", round(curl.getinfo(pycurl.STARTTRANSFER_TIME) * 1000, 3))
+    if not curl.getinfo(pycurl.NUM_CONNECTS):
+        return (first_byte,)
+    connect = ("connect", round(curl.getinfo(pycurl.CONNECT_TIME) * 1000, 3))
+    tls = ("tls", round(curl.getinfo(pycurl.APPCONNECT_TIME) * 1000, 3))
+    return (connect, tls, first_byte) if tls[1] else (connect, first_byte)
+
+
+def _timeout_phase(phases: dict[str, float], *, is_https: bool) -> Result:
+    if "connect" in phases and not phases["connect"]:
+        return Result.CONNECT_TIMEOUT
+    if "connect" in phases and is_https and "tls" not in phases:
+        return Result.TLS_TIMEOUT
+    return Result.TIMEOUT
+
+
+def _failure(result: Result, detail: str, started: float) -> Outcome:
+    return Outcome(result=result, detail=detail, duration_ms=(time.monotonic() - started) * 1000)
+
+
+def _system_ca_file() -> str | None:
+    """The system's certificates: the wheel of pycurl brings a libcurl that does not know where they are."""
+    return ssl.get_default_verify_paths().cafile

@@ -1,0 +1,140 @@
+"""The sandbox put together: its database, its unit of work, its routes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.orm import Session
+
+from embarc.core.access import Caller
+from embarc.outbox import OutboxEvent, ddl, emit
+from embarc.sandbox.tables import Base, Office
+from embarc.web import strict_json
+from embarc.web.routes import Call, Route
+
+T = TypeVar("T")
+HEAD_OFFICE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One command: the session of its transaction, who gave it, and the day it is."""
+
+    session: Session
+    call: Call
+    today: date
+
+    @property
+    def caller(self) -> Caller:
+        """Who gave the command."""
+        return self.call.caller
+
+    @property
+    def tenant(self) -> str:
+        """Whose data it is about."""
+        return self.call.caller.tenant
+
+    def emit(self, entity: str, action: str, ids: Mapping[str, int], response: Mapping[str, Any]) -> None:
+        """Tell what happened, in this transaction; `request` is what the caller sent, verbatim."""
+        author = self.caller.author
+        emit(
+            self.session,
+            OutboxEvent(
+                tenant=self.tenant,
+                entity_name=entity,
+                action_name=action,
+                created_by=author.user_id,
+                created_by_name=author.username,
+                created_by_full_name=author.full_name,
+                ids=ids,
+                request=strict_json.check(self.call.body) if self.call.body else b"{}",
+                response=response,
+            ),
+        )
+
+
+class Sandbox:
+    """The running sandbox."""
+
+    def __init__(self, path: Path, *, wake: Callable[[], object], today: Callable[[], date]) -> None:
+        self.outbox_path = path
+        self._wake = wake
+        self._today = today
+        self._engine = _engine(path)
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="embarc-sandbox")
+        from embarc.sandbox import clients, offices
+
+        self.routes: list[Route] = [*clients.routes(self), *offices.routes(self)]
+
+    async def command(self, call: Call, run: Callable[[Work], T]) -> T:
+        """Run a command in a transaction, its event with it; then wake the relay."""
+
+        def in_thread() -> T:
+            with self._session() as session:
+                return run(Work(session, call, self._today()))
+
+        answer = await asyncio.get_running_loop().run_in_executor(self._threads, in_thread)
+        self._wake()
+        return answer
+
+    async def query(self, call: Call, run: Callable[[Work], T]) -> T:
+        """Answer a question."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._query, call, run)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._threads.shutdown()
+        self._engine.dispose()
+
+    def _query(self, call: Call, run: Callable[[Work], T]) -> T:
+        with Session(self._engine) as session:
+            return run(Work(session, call, self._today()))
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            session.execute(text("begin immediate"))
+            yield session
+
+
+def build(path: Path, *, wake: Callable[[], object], today: Callable[[], date] | None = None) -> Sandbox:
+    """Open the sandbox's database, made where it is new."""
+    return Sandbox(path, wake=wake, today=today or (lambda: datetime.now(UTC).date()))
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 10})
+
+    @event.listens_for(engine, "connect")
+    def _settings(connection: Any, _: Any) -> None:
+        connection.isolation_level = (
+            None  # we say BEGIN ourselves: a transaction that writes says so at its start
+        )
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = full")
+        connection.execute("pragma foreign_keys = on")
+
+    with engine.begin() as connection:
+        Base.metadata.create_all(connection)
+        connection.execute(text(ddl("sqlite")))
+    with Session(engine) as session, session.begin():
+        if session.get(Office, HEAD_OFFICE) is None:
+            session.add(
+                Office(
+                    id=HEAD_OFFICE,
+                    tenant="default",
+                    name="Head Office",
+                    opening_date=date(2009, 1, 1),
+                    parent_id=None,
+                    hierarchy=".",
+                )
+            )
+    return engine
