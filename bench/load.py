@@ -95,6 +95,7 @@ class Load:
         self.accepted: list[tuple[str, float, float]] = []
         self.done = asyncio.Event()
         self.under_way = 0
+        self.is_over = False
 
     def request(self) -> bytes:
         """The bytes of the next request."""
@@ -110,11 +111,10 @@ class Load:
         self.accepted.append((json.loads(answer)["eventId"], sent, now))
         if self._closed and now < self._stop_at:
             poster.post()
-        elif self._closed:
-            if not self.under_way:
-                self.done.set()
         else:
             self.idle.append(poster)
+        if not self.under_way and (self._closed or self.is_over):
+            self.done.set()
 
 
 async def run(port: int, password: str, connections: int, seconds: float, rate: float, start: int) -> Load:
@@ -138,8 +138,9 @@ async def run(port: int, password: str, connections: int, seconds: float, rate: 
                 load.idle.popleft().post()
                 sent += 1
             await asyncio.sleep(0.0005)
-        while load.under_way:
-            await asyncio.sleep(0.001)
+        load.is_over = True
+        if load.under_way:
+            await load.done.wait()
     for poster in posters:
         poster.transport.close()
     return load

@@ -56,8 +56,17 @@ class Bench:
         assert self.sink.stdout
         sink_port = int(self.sink.stdout.readline())
         self.service = subprocess.Popen(
-            [str(Path(sys.executable).with_name("embarc")), "serve", "--port", "0", "--log-level", "warning"]
-            + ["--store", f"sqlite:///{folder / 'bench.db'}", "--allow-private", "127.0.0.0/8"],
+            [
+                *(
+                    str(Path(sys.executable).with_name("embarc")),
+                    "serve",
+                    "--port",
+                    "0",
+                    "--log-level",
+                    "warning",
+                ),
+                *("--store", f"sqlite:///{folder / 'bench.db'}", "--allow-private", "127.0.0.0/8"),
+            ],
             env=environment | {"EMBARC_ADMIN_PASSWORD": PASSWORD},
             stdout=subprocess.PIPE,
             text=True,
@@ -85,16 +94,10 @@ class Bench:
         """Post events; returns what was accepted, the CPU seconds until all were delivered, and when that was."""
         before = self.cpu_seconds()
         load = subprocess.run(
-            [sys.executable, "-m", "bench.load", "--port", str(self.port), "--password", PASSWORD]
-            + [
-                "--connections",
-                str(CONNECTIONS),
-                "--seconds",
-                str(SECONDS),
-                "--rate",
-                str(rate),
-                "--start",
-                str(start),
+            [
+                *(sys.executable, "-m", "bench.load", "--port", str(self.port), "--password", PASSWORD),
+                *("--connections", str(CONNECTIONS), "--seconds", str(SECONDS)),
+                *("--rate", str(rate), "--start", str(start)),
             ],
             capture_output=True,
             text=True,
@@ -175,7 +178,7 @@ def _median(runs: list[Measured]) -> dict[str, float]:
 def main() -> None:
     """Run, print a table, write JSON beside it."""
     console = Console()
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
     with console.status("saturated ...") as status:
         runs = []
         for number in range(RUNS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -20,6 +21,10 @@ from embarc.testing.lab import Factory
 
 async def opened(path: Path) -> SqliteStore:
     return await SqliteStore.open(path, parse_endpoint=lambda config: Endpoint(url=config["Payload URL"]))
+
+
+def write(writer: Writer, work: Callable[[apsw.Connection], object]) -> asyncio.Future[object]:
+    return writer.submit(lambda connection, works: [work(connection) for work in works], work)
 
 
 async def test_a_database_in_use_is_refused_with_the_way_out(tmp_path: Path) -> None:
@@ -84,15 +89,15 @@ def test_a_sealed_value_opens_only_in_its_own_row() -> None:
 
 async def test_a_failing_piece_of_work_does_not_fail_the_others_of_its_commit(tmp_path: Path) -> None:
     writer = Writer(connect(tmp_path / "w.db"))
-    await writer.submit(lambda connection: connection.execute("create table t (x integer primary key)"))
+    await write(writer, lambda connection: connection.execute("create table t (x integer primary key)"))
 
     def insert(value: int) -> asyncio.Future[object]:
-        return writer.submit(lambda connection: connection.execute("insert into t values (?)", (value,)))
+        return write(writer, lambda connection: connection.execute("insert into t values (?)", (value,)))
 
     answers = await asyncio.gather(*(insert(value) for value in (1, 2, 2, 3)), return_exceptions=True)
 
     assert [type(answer) for answer in answers].count(apsw.ConstraintError) == 1
-    found = await writer.submit(lambda connection: connection.execute("select x from t").fetchall())
+    found = await write(writer, lambda connection: connection.execute("select x from t").fetchall())
     assert found == [(1,), (2,), (3,)]
     await writer.close()
 
@@ -100,16 +105,16 @@ async def test_a_failing_piece_of_work_does_not_fail_the_others_of_its_commit(tm
 async def test_a_full_disk_refuses_for_now_and_recovers(tmp_path: Path) -> None:
     connection = connect(tmp_path / "w.db")
     writer = Writer(connection)
-    await writer.submit(lambda connection: connection.execute("create table t (x blob)"))
+    await write(writer, lambda connection: connection.execute("create table t (x blob)"))
     connection.pragma("max_page_count", 5)
 
     with pytest.raises(StoreUnavailable) as refused:
-        await writer.submit(lambda connection: connection.execute("insert into t values (zeroblob(100000))"))
+        await write(writer, lambda connection: connection.execute("insert into t values (zeroblob(100000))"))
     connection.pragma("max_page_count", 1_000_000)
-    await writer.submit(lambda connection: connection.execute("insert into t values (zeroblob(100000))"))
+    await write(writer, lambda connection: connection.execute("insert into t values (zeroblob(100000))"))
 
     assert refused.value.retry_after_seconds
-    assert await writer.submit(lambda connection: connection.execute("select count(*) from t").get) == 1
+    assert await write(writer, lambda connection: connection.execute("select count(*) from t").get) == 1
     await writer.close()
 
 
@@ -121,9 +126,9 @@ async def test_after_an_error_of_the_disk_nothing_is_accepted_any_more(tmp_path:
         raise apsw.IOError("IOError: disk I/O error")
 
     with pytest.raises(StoreUnavailable):
-        await writer.submit(breaks)
+        await write(writer, breaks)
     with pytest.raises(StoreUnavailable, match="stops accepting"):
-        await writer.submit(lambda connection: connection.execute("create table t (x)"))
+        await write(writer, lambda connection: connection.execute("create table t (x)"))
 
     assert len(told) == 1
     await writer.close()
@@ -131,13 +136,13 @@ async def test_after_an_error_of_the_disk_nothing_is_accepted_any_more(tmp_path:
 
 async def test_closing_commits_what_was_submitted(tmp_path: Path) -> None:
     writer = Writer(connect(tmp_path / "w.db"))
-    created = writer.submit(lambda connection: connection.execute("create table t (x)"))
+    created = write(writer, lambda connection: connection.execute("create table t (x)"))
 
     await writer.close()
 
     assert created.done()
     with pytest.raises(StoreUnavailable):
-        writer.submit(lambda connection: None)
+        write(writer, lambda connection: None)
 
 
 def test_a_migration_that_was_edited_after_it_was_applied_is_refused() -> None:

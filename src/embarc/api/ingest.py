@@ -19,6 +19,7 @@ from embarc.core.catalogue import Catalogue
 from embarc.core.errors import EmbarcError, Forbidden, Invalid
 from embarc.core.events import EventKind
 from embarc.core.submissions import Receipt, Submission
+from embarc.engine.access import TENANT_HEADER
 from embarc.web import problems, strict_json
 from embarc.web.event_body import EventBody, check_names, read_bodies, to_draft
 from embarc.web.routes import read_body
@@ -30,6 +31,7 @@ LONGEST_KEY = 255
 _OK_HEADERS = [(b"content-type", b"application/json")]
 _CACHED_HEADERS = [*_OK_HEADERS, (b"x-served-from-cache", b"true")]
 _REMEMBER_KINDS = 10_000
+_READ = {name.encode(): name for name in ("authorization", TENANT_HEADER, "idempotency-key")}
 
 
 class Ingest:
@@ -70,7 +72,7 @@ class Ingest:
         await send({"type": "http.response.body", "body": body})
 
     async def _accept(self, scope: Scope, receive: Receive) -> tuple[Receipt, bool]:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {_READ[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
         caller = await self._authenticate(headers)
         if not caller.may(PERMISSION):
             raise Forbidden(f"Calling this needs the permission {PERMISSION}.")

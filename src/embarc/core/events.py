@@ -7,11 +7,12 @@ same bytes are stored, signed and sent.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from json.encoder import encode_basestring as _quote
 
 ANY = "*"
 """Stands for every entity, or every action, in a subscription."""
@@ -98,21 +99,32 @@ def compose_payload(
     response: bytes,
 ) -> bytes:
     """The payload's bytes, keys in the documented order; `request` and `response` are JSON text, kept verbatim."""
-    parts = [f'{{"entityName":{json.dumps(kind.entity_name)},"actionName":{json.dumps(kind.action_name)}']
+    head = f'{{"entityName":{_quote(kind.entity_name)},"actionName":{_quote(kind.action_name)},'
     if author is not None:
-        parts.append(
-            f'"createdBy":{json.dumps(author.user_id)},"createdByName":{json.dumps(author.username, ensure_ascii=False)},'
-            f'"createdByFullName":{json.dumps(author.full_name, ensure_ascii=False)}'
+        head += (
+            f'"createdBy":{_scalar(author.user_id)},"createdByName":{_quote(author.username)},'
+            f'"createdByFullName":{_quote(author.full_name)},'
         )
-    parts.extend(f'"{name}":{json.dumps(ids[name])}' for name in PAYLOAD_IDS if name in ids)
-    parts.append(f'"timestamp":"{timestamp_text(timestamp_ms)}","request":')
-    return b"".join((",".join(parts).encode(), request or b"{}", b',"response":', response or b"{}", b"}"))
+    for name in PAYLOAD_IDS:
+        if name in ids:
+            head += f'"{name}":{_scalar(ids[name])},'
+    head += f'"timestamp":"{timestamp_text(timestamp_ms)}","request":'
+    return b"".join((head.encode(), request or b"{}", b',"response":', response or b"{}", b"}"))
 
 
 def timestamp_text(ms: int) -> str:
     """UTC with milliseconds, as in `2025-10-13T07:45:12.001Z`."""
     seconds, millis = divmod(ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
+    return f"{_second_text(seconds)}.{millis:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second_text(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def _scalar(value: int | str) -> str:
+    return _quote(value) if isinstance(value, str) else str(value)
 
 
 class TimestampSequence:

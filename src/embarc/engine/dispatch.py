@@ -205,7 +205,10 @@ class Dispatcher:
                 if prepared is None or not prepared.hook.is_active:
                     await self._give_back(claim)
                     continue
-                self._settlements.append(await self._deliverer.deliver(claim, prepared))
+                settlement = await self._deliverer.deliver(claim, prepared)
+                self._settlements.append(
+                    settlement
+                )  # not in one line: the list is another one after the await
                 self._has_settlements.set()
         finally:
             lane.in_flight -= 1

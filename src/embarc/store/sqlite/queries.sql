@@ -6,9 +6,13 @@ values (?, ?, ?, ?, ?, ?, ?, ?)
 on conflict do nothing;
 
 -- latest_timestamp
+-- Null where this very timestamp is free.
 select max(timestamp_ms)
 from events
-where tenant = ? and entity_name = ? and entity_id = ?;
+where tenant = ?1 and entity_name = ?2 and entity_id = ?3
+  and exists (
+    select 1 from events where tenant = ?1 and entity_name = ?2 and entity_id = ?3 and timestamp_ms = ?4
+  );
 
 -- insert_delivery
 insert into deliveries (tenant, event_key, hook_id, state, due_at_ms, lease_token)
@@ -21,7 +25,8 @@ where tenant = ? and key = ?;
 
 -- insert_idempotency_key
 insert into idempotency_keys (tenant, key, fingerprint, event_keys, deliveries, created_at_ms)
-values (?, ?, ?, ?, ?, ?);
+values (?, ?, ?, ?, ?, ?)
+on conflict do nothing;
 
 -- due
 -- Jumps from hook to hook in the index, so that its cost does not grow with the backlog.
@@ -56,9 +61,17 @@ set due_at_ms = ?
 where tenant = ? and event_key = ? and hook_id = ? and lease_token = ?;
 
 -- settle
+with settled (
+  state, due_at_ms, attempts, failures, settled_at_ms, reason, tenant, event_key, hook_id, lease_token
+) as (
+  values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+)
 update deliveries
-set state = ?, due_at_ms = ?, lease_token = null, attempts = ?, failures = ?, settled_at_ms = ?, reason = ?
-where tenant = ? and event_key = ? and hook_id = ? and lease_token = ?;
+set state = settled.state, due_at_ms = settled.due_at_ms, lease_token = null, attempts = settled.attempts,
+  failures = settled.failures, settled_at_ms = settled.settled_at_ms, reason = settled.reason
+from settled
+where deliveries.tenant = settled.tenant and deliveries.event_key = settled.event_key
+  and deliveries.hook_id = settled.hook_id and deliveries.lease_token = settled.lease_token;
 
 -- insert_attempt
 insert into attempts (

@@ -34,7 +34,7 @@ from embarc.store.base import (
 )
 from embarc.store.migrate import load_migrations, pending
 from embarc.store.queries import load_queries
-from embarc.store.sqlite.writer import Writer, connect
+from embarc.store.sqlite.writer import Rows, Writer, connect
 from embarc.store.vault import Vault
 
 T = TypeVar("T")
@@ -54,6 +54,11 @@ class SqliteStore:
         self._clock = clock
         self._lock_file = lock_file
         self._sql = load_queries(_PACKAGE)
+        self._insert_events = Rows(self._sql["insert_event"])
+        self._insert_deliveries = Rows(self._sql["insert_delivery"])
+        self._insert_keys = Rows(self._sql["insert_idempotency_key"])
+        self._settle = Rows(self._sql["settle"])
+        self._insert_attempts = Rows(self._sql["insert_attempt"])
         self._reader = threading.local()
         self._reader_connections: list[apsw.Connection] = []
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="embarc-store-reader")
@@ -84,47 +89,7 @@ class SqliteStore:
     # -- the queue ---------------------------------------------------------------------------------------------
 
     async def publish(self, publication: Publication, *, lease_seconds: float) -> Receipt | TimestampTaken:
-        tenant, key = publication.tenant, publication.idempotency_key
-        insert_event, insert_delivery = self._sql["insert_event"], self._sql["insert_delivery"]
-
-        def work(connection: apsw.Connection) -> Receipt | TimestampTaken:
-            if key is not None and (known := self._known_receipt(connection, publication)):
-                return known
-            now = self._now()
-            leased_until = now + int(lease_seconds * 1000)
-            if len(publication.events) > 1:
-                connection.execute("savepoint publication")
-            deliveries = 0
-            for position, (event, wanted) in enumerate(publication.events):
-                kind = event.kind
-                connection.execute(
-                    insert_event,
-                    (tenant, event.key, kind.entity_name, kind.action_name, event.entity_id, event.timestamp_ms, now, event.payload),
-                )  # fmt: skip
-                if connection.changes() == 0:
-                    if len(publication.events) > 1:
-                        connection.execute("rollback to publication")
-                        connection.execute("release publication")
-                    return TimestampTaken(
-                        position, self._latest_timestamp(connection, tenant, kind, event.entity_id)
-                    )
-                for delivery in wanted:
-                    due_at = now if delivery.lease_token is None else leased_until
-                    connection.execute(
-                        insert_delivery, (tenant, event.key, delivery.hook_id, due_at, delivery.lease_token)
-                    )
-                deliveries += len(wanted)
-            if len(publication.events) > 1:
-                connection.execute("release publication")
-            keys = [event.key for event, _ in publication.events]
-            if key is not None:
-                connection.execute(
-                    self._sql["insert_idempotency_key"],
-                    (tenant, key, publication.fingerprint, b"".join(keys), deliveries, now),
-                )
-            return Receipt(event_ids=tuple(map(event_id, keys)), deliveries=deliveries)
-
-        return await self._writer.submit(work)
+        return await self._writer.submit(self._publish_all, (publication, lease_seconds))
 
     async def due(self) -> Sequence[Due]:
         def read(connection: apsw.Connection) -> list[Due]:
@@ -169,7 +134,7 @@ class SqliteStore:
                     )
             return claims
 
-        return await self._writer.submit(work)
+        return await self._write(work)
 
     async def renew(self, claims: Sequence[Claim], *, lease_seconds: float) -> Sequence[Claim]:
         def work(connection: apsw.Connection) -> list[Claim]:
@@ -178,24 +143,19 @@ class SqliteStore:
                 claim for claim in claims if not self._update(connection, "renew", (leased_until,), claim)
             ]
 
-        return await self._writer.submit(work)
+        return await self._write(work)
 
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
         # Encoded in the caller's thread: the writer's time is everybody's.
         prepared = [(settlement, rows.attempt_values(settlement)) for settlement in settlements]
-
-        def work(connection: apsw.Connection) -> list[bool]:
-            now = self._now()
-            return [self._settle_one(connection, settlement, values, now) for settlement, values in prepared]
-
-        return await self._writer.submit(work)
+        return await self._writer.submit(self._settle_all, prepared)
 
     async def surrender(self, claims: Sequence[Claim]) -> int:
         def work(connection: apsw.Connection) -> int:
             now = self._now()
             return sum(self._update(connection, "surrender", (now,), claim) for claim in claims)
 
-        return await self._writer.submit(work)
+        return await self._write(work)
 
     async def cancel(self, tenant: str, event_key: bytes, hook_id: int, reason: str) -> bool:
         return await self._change("cancel", lambda now: (now, reason, tenant, event_key, hook_id))
@@ -215,7 +175,7 @@ class SqliteStore:
             )
             return hook_id
 
-        hook_id = await self._writer.submit(work)
+        hook_id = await self._write(work)
         return await self._stored(hook.tenant, hook_id)
 
     async def replace_hook(self, hook: Hook) -> Hook | None:
@@ -229,7 +189,7 @@ class SqliteStore:
             )
             return connection.execute(self._sql["update_hook"], values).get is not None
 
-        return await self._stored(hook.tenant, hook.id) if await self._writer.submit(work) else None
+        return await self._stored(hook.tenant, hook.id) if await self._write(work) else None
 
     async def remove_hook(self, tenant: str, hook_id: int) -> Hook | None:
         hook = await self.get_hook(tenant, hook_id)
@@ -241,7 +201,7 @@ class SqliteStore:
             connection.execute(self._sql["cancel_deliveries_of_hook"], (self._now(), hook_id))
             return True
 
-        return hook if await self._writer.submit(work) else None
+        return hook if await self._write(work) else None
 
     async def get_hook(self, tenant: str, hook_id: int) -> Hook | None:
         found = await self._rows("get_hook", (tenant, hook_id))
@@ -313,7 +273,7 @@ class SqliteStore:
             )
             return connection.execute(self._sql["insert_user"], (*values, self._now())).get is not None
 
-        return await self.get_user(user.tenant, user.username) if await self._writer.submit(work) else None
+        return await self.get_user(user.tenant, user.username) if await self._write(work) else None
 
     async def get_user(self, tenant: str, username: str) -> User | None:
         found = await self._rows("get_user", (tenant, username))
@@ -326,7 +286,7 @@ class SqliteStore:
 
     async def check(self) -> None:
         await self._rows("has_users", ())
-        await self._writer.submit(lambda connection: None)
+        await self._write(lambda connection: None)
 
     async def close(self) -> None:
         await self._writer.close()
@@ -340,43 +300,78 @@ class SqliteStore:
     def _now(self) -> int:
         return int(self._clock() * 1000)
 
-    def _update(self, connection: apsw.Connection, query: str, values: tuple[Any, ...], claim: Claim) -> bool:
-        """Run a statement that is fenced by the claim's lease token; whether the token was still the delivery's."""
-        fence = (claim.tenant, claim.event_key, claim.hook_id, claim.lease_token)
-        connection.execute(self._sql[query], values + fence)
-        return connection.changes() > 0
+    def _publish_all(
+        self, connection: apsw.Connection, items: Sequence[tuple[Publication, float]]
+    ) -> list[Receipt | TimestampTaken]:
+        """All publications with a few statements; where one of them is not plainly new, one after the other."""
+        if self._inserts_together(connection, items):
+            return [_receipt(publication) for publication, _ in items]
+        return [
+            self._publish_one(connection, publication, lease_seconds) for publication, lease_seconds in items
+        ]
 
-    def _settle_one(
-        self, connection: apsw.Connection, settlement: Settlement, attempt_values: tuple[Any, ...], now: int
+    def _inserts_together(
+        self, connection: apsw.Connection, items: Sequence[tuple[Publication, float]]
     ) -> bool:
-        verdict = settlement.verdict
-        waits = verdict.state is State.WAITING
-        due_at = now + int((verdict.retry_in_seconds or 0) * 1000) if waits else None
-        settled_at = None if waits else now
-        changes = (
-            verdict.state.value,
-            due_at,
-            settlement.attempt.number,
-            verdict.failures,
-            settled_at,
-            verdict.reason,
-        )
-        is_ours = self._update(connection, "settle", changes, settlement.claim)
-        if is_ours:
-            connection.execute(self._sql["insert_attempt"], attempt_values)
-        return is_ours
+        """Insert everything; False, with nothing inserted, where a key or a timestamp was there before."""
+        now = self._now()
+        events: list[tuple[Any, ...]] = []
+        deliveries: list[tuple[Any, ...]] = []
+        keys: list[tuple[Any, ...]] = []
+        for publication, lease_seconds in items:
+            tenant = publication.tenant
+            leased_until = now + int(lease_seconds * 1000)
+            for event, wanted in publication.events:
+                kind = event.kind
+                events.append(
+                    (tenant, event.key, kind.entity_name, kind.action_name, event.entity_id, event.timestamp_ms, now, event.payload)
+                )  # fmt: skip
+                for delivery in wanted:
+                    token = delivery.lease_token
+                    due_at = now if token is None else leased_until
+                    deliveries.append((tenant, event.key, delivery.hook_id, due_at, token))
+            if publication.idempotency_key is not None:
+                keys.append(_key_row(publication, now))
+        connection.execute("savepoint publishing")
+        is_new = self._insert_keys.execute(connection, keys) == len(keys) and self._insert_events.execute(
+            connection, events
+        ) == len(events)
+        if is_new:
+            self._insert_deliveries.execute(connection, deliveries)
+        else:
+            connection.execute("rollback to publishing")
+        connection.execute("release publishing")
+        return is_new
 
-    async def _change(self, query: str, values: Callable[[int], tuple[Any, ...]]) -> bool:
-        def work(connection: apsw.Connection) -> bool:
-            connection.execute(self._sql[query], values(self._now()))
-            return connection.changes() > 0
+    def _publish_one(
+        self, connection: apsw.Connection, publication: Publication, lease_seconds: float
+    ) -> Receipt | TimestampTaken:
+        """One publication whose key may be known and whose timestamps may be taken."""
+        if publication.idempotency_key is not None and (
+            known := self._known_receipt(connection, publication)
+        ):
+            return known
+        if self._inserts_together(connection, [(publication, lease_seconds)]):
+            return _receipt(publication)
+        return self._first_taken(connection, publication)
 
-        return await self._writer.submit(work)
+    def _first_taken(self, connection: apsw.Connection, publication: Publication) -> TimestampTaken:
+        """Which event of a refused publication has a timestamp that was taken, in the store or by one before it."""
+        seen: set[tuple[str, str | None, int]] = set()
+        for position, (event, _) in enumerate(publication.events):
+            if event.entity_id is None:
+                continue
+            name = (event.kind.entity_name, event.entity_id, event.timestamp_ms)
+            values = (publication.tenant, event.kind.entity_name, event.entity_id)
+            latest = connection.execute(self._sql["latest_timestamp"], (*values, event.timestamp_ms)).get
+            if latest is not None or name in seen:
+                return TimestampTaken(position, max(latest or 0, event.timestamp_ms))
+            seen.add(name)
+        raise AssertionError("a publication was refused and no timestamp of it is taken")
 
     def _known_receipt(self, connection: apsw.Connection, publication: Publication) -> Receipt | None:
-        row = connection.execute(
-            self._sql["get_idempotency_key"], (publication.tenant, publication.idempotency_key)
-        ).fetchone()
+        values = (publication.tenant, publication.idempotency_key)
+        row: Any = connection.execute(self._sql["get_idempotency_key"], values).fetchone()
         if row is None:
             return None
         fingerprint, keys, deliveries = row
@@ -385,12 +380,49 @@ class SqliteStore:
         ids = tuple(event_id(keys[start : start + 16]) for start in range(0, len(keys), 16))
         return Receipt(event_ids=ids, deliveries=deliveries, duplicate=True)
 
-    def _latest_timestamp(
-        self, connection: apsw.Connection, tenant: str, kind: EventKind, entity_id: str | None
-    ) -> int:
-        return int(
-            connection.execute(self._sql["latest_timestamp"], (tenant, kind.entity_name, entity_id)).get
+    def _settle_all(
+        self, connection: apsw.Connection, items: Sequence[Sequence[tuple[Settlement, tuple[Any, ...]]]]
+    ) -> list[list[bool]]:
+        """All settlements with a few statements; where a lease was lost, one after the other."""
+        now = self._now()
+        everything = [one for item in items for one in item]
+        connection.execute("savepoint settling")
+        changed = self._settle.execute(
+            connection, [_settle_values(settlement, now) for settlement, _ in everything]
         )
+        if changed == len(everything):
+            self._insert_attempts.execute(connection, [values for _, values in everything])
+            settled = [[True] * len(item) for item in items]
+        else:
+            connection.execute("rollback to settling")
+            settled = [
+                [self._settle_one(connection, one, values, now) for one, values in item] for item in items
+            ]
+        connection.execute("release settling")
+        return settled
+
+    def _settle_one(
+        self, connection: apsw.Connection, settlement: Settlement, attempt_values: tuple[Any, ...], now: int
+    ) -> bool:
+        is_ours = self._settle.execute(connection, [_settle_values(settlement, now)]) == 1
+        if is_ours:
+            self._insert_attempts.execute(connection, [attempt_values])
+        return is_ours
+
+    def _update(self, connection: apsw.Connection, query: str, values: tuple[Any, ...], claim: Claim) -> bool:
+        """Run a statement that is fenced by the claim's lease token; whether the token was still the delivery's."""
+        connection.execute(self._sql[query], values + _fence(claim))
+        return connection.changes() > 0
+
+    async def _write(self, work: Callable[[apsw.Connection], T]) -> T:
+        return await self._writer.submit(_each, work)
+
+    async def _change(self, query: str, values: Callable[[int], tuple[Any, ...]]) -> bool:
+        def work(connection: apsw.Connection) -> bool:
+            connection.execute(self._sql[query], values(self._now()))
+            return connection.changes() > 0
+
+        return await self._write(work)
 
     async def _stored(self, tenant: str, hook_id: int) -> Hook:
         hook = await self.get_hook(tenant, hook_id)
@@ -421,6 +453,44 @@ class SqliteStore:
             return read(connection)
         except (apsw.IOError, apsw.BusyError, apsw.CantOpenError) as error:
             raise StoreUnavailable(f"The store cannot be read: {error}.") from error
+
+
+def _each(connection: apsw.Connection, works: Sequence[Callable[[apsw.Connection], Any]]) -> list[Any]:
+    return [work(connection) for work in works]
+
+
+def _fence(claim: Claim) -> tuple[Any, ...]:
+    return (claim.tenant, claim.event_key, claim.hook_id, claim.lease_token)
+
+
+def _settle_values(settlement: Settlement, now: int) -> tuple[Any, ...]:
+    verdict = settlement.verdict
+    waits = verdict.state is State.WAITING
+    due_at = now + int((verdict.retry_in_seconds or 0) * 1000) if waits else None
+    settled_at = None if waits else now
+    attempts = settlement.attempt.number
+    return (
+        verdict.state.value,
+        due_at,
+        attempts,
+        verdict.failures,
+        settled_at,
+        verdict.reason,
+        *_fence(settlement.claim),
+    )
+
+
+def _receipt(publication: Publication) -> Receipt:
+    return Receipt(
+        event_ids=tuple(event_id(event.key) for event, _ in publication.events),
+        deliveries=sum(len(wanted) for _, wanted in publication.events),
+    )
+
+
+def _key_row(publication: Publication, now: int) -> tuple[Any, ...]:
+    keys = b"".join(event.key for event, _ in publication.events)
+    deliveries = sum(len(wanted) for _, wanted in publication.events)
+    return (publication.tenant, publication.idempotency_key, publication.fingerprint, keys, deliveries, now)
 
 
 def _lost(tenant: str, key: bytes, hook_id: int, number: int, now: int) -> tuple[Any, ...]:

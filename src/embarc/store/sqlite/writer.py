@@ -5,16 +5,19 @@ Rules of this file:
   and a second writer would only wait for the first anyway.
 * While one commit runs, work gathers; the next transaction takes all of it. Under load a commit is shared by
   dozens of callers, and `synchronous=FULL` costs next to nothing.
-* A piece of work that fails must not fail its neighbours: the shared transaction is rolled back and each piece
-  runs again in one of its own. So work is written to be safe to run twice: it only touches the database.
+* Items of one kind are run together (`Run` gets a list), so that a statement serves many of them: each statement
+  gives up the interpreter's lock and has to win it back from a busy loop, which costs more than the statement.
+* An item that fails must not fail its neighbours: the shared transaction is rolled back and each item runs again in
+  one of its own. So a run is written to be safe to repeat: it only touches the database.
 * Nobody is told of success before COMMIT has returned.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,9 +25,11 @@ import apsw
 
 from embarc.core.errors import EmbarcError, StoreUnavailable
 
-T = TypeVar("T")
-Work = Callable[[apsw.Connection], Any]
-_Waiting = tuple[Work, "asyncio.Future[Any]"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Run = Callable[[apsw.Connection, Sequence[Item]], Sequence[Result]]
+"""Does its work for several items; a result for each, in their order."""
+_Waiting = tuple[Run[Any, Any], Any, "asyncio.Future[Any]"]
 
 # Pages between checkpoints: each one costs two syncs of the database file, and 16 MB of WAL are read back fast.
 _CHECKPOINT_PAGES = 4000
@@ -49,7 +54,7 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
 
 
 class Writer:
-    """Runs pieces of work in shared transactions, in the order of submission."""
+    """Runs what is submitted in shared transactions, items of one kind in the order of submission."""
 
     def __init__(self, connection: apsw.Connection, on_broken: Callable[[str], None] | None = None) -> None:
         self._connection = connection
@@ -62,19 +67,19 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="embarc-store-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
-        """The work's result, once it is committed. Call from the loop's thread only."""
+    def submit(self, run: Run[Item, Result], item: Item) -> asyncio.Future[Result]:
+        """The item's result, once it is committed. Call from the loop's thread only."""
         if self._closing:
             raise StoreUnavailable("The store is closed.")
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._waiting.append((work, future))  # list.append is atomic: the writer swaps the whole list
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._waiting.append((run, item, future))  # list.append is atomic: the writer swaps the whole list
         if not self._has_work.is_set():
             self._has_work.set()
         return future
 
     @property
     def backlog(self) -> int:
-        """Pieces of work that no transaction has taken yet."""
+        """Items that no transaction has taken yet."""
         return len(self._waiting)
 
     async def close(self) -> None:
@@ -101,26 +106,33 @@ class Writer:
         if self._broken is not None:
             return [(False, StoreUnavailable(self._broken))] * len(batch)
         try:
-            return self._together([work for work, _ in batch])
+            return self._together(batch)
         except Exception:
-            return [self._alone(work) for work, _ in batch]
+            return [self._alone(waiting) for waiting in batch]
 
-    def _together(self, batch: list[Work]) -> list[tuple[bool, Any]]:
+    def _together(self, batch: list[_Waiting]) -> list[tuple[bool, Any]]:
         connection = self._connection
+        places: dict[Run[Any, Any], list[int]] = {}
+        for place, (run, _, _) in enumerate(batch):
+            places.setdefault(run, []).append(place)
+        results: list[tuple[bool, Any]] = [(False, None)] * len(batch)
         connection.execute("begin immediate")
         try:
-            results = [(True, work(connection)) for work in batch]
+            for run, taken in places.items():
+                found = run(connection, [batch[place][1] for place in taken])
+                for place, result in zip(taken, found, strict=True):
+                    results[place] = (True, result)
             connection.execute("commit")
         except BaseException:
             self._roll_back()
             raise
         return results
 
-    def _alone(self, work: Work) -> tuple[bool, Any]:
+    def _alone(self, waiting: _Waiting) -> tuple[bool, Any]:
         if self._broken is not None:
             return (False, StoreUnavailable(self._broken))
         try:
-            return self._together([work])[0]
+            return self._together([waiting])[0]
         except EmbarcError as error:
             return (False, error)
         except apsw.IOError as error:
@@ -145,7 +157,7 @@ class Writer:
             self._connection.execute("rollback")
 
     def _answer(self, batch: list[_Waiting], results: list[tuple[bool, Any]]) -> None:
-        futures = [future for _, future in batch]
+        futures = [future for _, _, future in batch]
         self._loop.call_soon_threadsafe(_resolve, futures, results)
 
 
@@ -157,3 +169,33 @@ def _resolve(futures: list[asyncio.Future[Any]], results: list[tuple[bool, Any]]
             future.set_result(result)
         else:
             future.set_exception(result)
+
+
+class Rows:
+    """A statement with `values (...)`, for any number of rows in few executions.
+
+    It is prepared for 64, 32, ... 1 rows; each execution releases and wins back the interpreter's lock once.
+    """
+
+    def __init__(self, statement: str) -> None:
+        found = _VALUES.search(statement)
+        if found is None:
+            raise ValueError(f"no `values (...)` in: {statement}")
+        before, after = statement[: found.start(1)], statement[found.end(1) :]
+        self._statements = [
+            (count, before + ", ".join([found[1]] * count) + after) for count in (64, 32, 16, 8, 4, 2, 1)
+        ]
+
+    def execute(self, connection: apsw.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Run it for all rows; returns how many rows of the table changed."""
+        start, total, changed = 0, len(rows), 0
+        for count, statement in self._statements:
+            while total - start >= count:
+                values = [value for row in rows[start : start + count] for value in row]
+                connection.execute(statement, values)
+                changed += connection.changes()
+                start += count
+        return changed
+
+
+_VALUES = re.compile(r"\bvalues (\([^()]*\))")
