@@ -57,7 +57,8 @@ class Outcome:
 
     result: Result
     status: int | None = None
-    headers: tuple[tuple[str, str], ...] = ()
+    head: bytes = b""
+    """The answer's header lines as they came; read by `headers` when somebody asks."""
     body: bytes = b""
     detail: str = ""
     duration_ms: float = 0.0
@@ -67,6 +68,12 @@ class Outcome:
     def is_success(self) -> bool:
         """Whether the whole exchange ended in 2xx."""
         return self.result is Result.STATUS and self.status is not None and 200 <= self.status < 300
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The answer's headers, in order."""
+        lines = (line.partition(":") for line in self.head.decode("latin-1").splitlines())
+        return tuple((name.strip(), value.strip()) for name, colon, value in lines if colon)
 
     def header(self, name: str) -> str | None:
         """The first answer header of this name, or None."""

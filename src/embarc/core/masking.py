@@ -41,15 +41,12 @@ SECRET_KEYS = (
 
 # Inside a JSON string a quote is written \", so a bare name", followed by a colon, can only be a key.
 _KEY = re.compile(rf'"(?:{"|".join(SECRET_KEYS)})"\s*:\s*', re.IGNORECASE)
-# One of these is in every name above; looking for them is ten times cheaper than the pattern.
-_HINTS = (b"passw", b"passcode", b'"pin"', b"token", b"secret", b"key", b"authorization", b"cvv")
 _DECODER = json.JSONDecoder()
 
 
 def mask(text: bytes) -> bytes:
     """The JSON text with the values of secret keys replaced, everything else as it was."""
-    lowered = text.lower()
-    if not any(hint in lowered for hint in _HINTS):
+    if not _may_have_secrets(text.lower()):
         return text
     source, parts, position = text.decode(), [], 0
     while found := _KEY.search(source, position):
@@ -57,3 +54,16 @@ def mask(text: bytes) -> bytes:
         parts += [source[position : found.end()], MASK]
         position = end
     return "".join([*parts, source[position:]]).encode()
+
+
+def _may_have_secrets(lowered: bytes) -> bool:
+    """Whether a part of any of the names is there: ten times cheaper than looking for the pattern itself."""
+    return (
+        b"pass" in lowered
+        or b"token" in lowered
+        or b"secret" in lowered
+        or b"key" in lowered
+        or b'"pin"' in lowered
+        or b"authorization" in lowered
+        or b"cvv" in lowered
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from urllib.parse import quote
 
@@ -36,7 +37,7 @@ class BadUrl(ValueError):
     """This text is not a URL that a hook may point to."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Url:
     """A URL taken apart."""
 
@@ -47,7 +48,7 @@ class Url:
     target: str
     """Path and query as they are sent."""
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The canonical form."""
         port = "" if _DEFAULT_PORTS[self.scheme] == self.port else f":{self.port}"

@@ -14,6 +14,7 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
 import time
@@ -39,6 +40,14 @@ CONNECTION_LIFE_SECONDS = 60
 IDLE_HANDLES = 1024
 _REMEMBER = 10_000
 _NO_EXPECT = "Expect:"
+_MOST_READY = 256
+_READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
+_EPOLL_EVENTS = {
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+    pycurl.POLL_NONE: 0,
+}
 
 _RESULTS: dict[int, Result] = {
     pycurl.E_COULDNT_RESOLVE_HOST: Result.DNS,
@@ -68,26 +77,29 @@ class CurlTransport:
         self._ca_file = ca_file or _system_ca_file()
         self._loop = asyncio.get_running_loop()
         self._pools: dict[str, _Pool] = {}
-        self._urls: dict[str, Url] = {}
-        self._refusals: dict[tuple[Address, int, str], str | None] = {}
+        self._targets: dict[str, _Target] = {}
 
     async def send(self, request: OutboundRequest) -> Outcome:
         started = time.monotonic()
         try:
-            url = self._parsed(request.url)
-            address = self._pinned(url)
-            if address is None:
+            target = self._targets.get(request.url) or self._target(request.url)
+            known = target.literal or self._resolver.known(target.url.host)
+            if known is None:
                 async with asyncio.timeout(request.timeout_seconds):
-                    address = self._choose(url, await self._resolver.resolve(url.host))
+                    known = await self._resolver.resolve(target.url.host)
+            if known is not target.checked:
+                target.pinned = self._choose(target.url, known)
+                target.checked = known
         except BadUrl as error:
             return _failure(Result.DENIED, str(error), started)
         except CannotResolve:
-            return _failure(Result.DNS, f"{url.host} has no address", started)
+            return _failure(Result.DNS, f"{target.url.host} has no address", started)
         except _Denied as error:
             return _failure(Result.DENIED, str(error), started)
         except TimeoutError:
             return _failure(Result.TIMEOUT, "the name was not resolved in time", started)
-        return await self._pool(request.tenant).exchange(request, url, address, started)
+        pool = self._pools.get(request.tenant) or self._pool(request.tenant)
+        return await pool.exchange(request, target, started)
 
     async def close(self) -> None:
         for pool in self._pools.values():
@@ -100,41 +112,40 @@ class CurlTransport:
             pool = self._pools[tenant] = _Pool(self._loop, self._ca_file, self._may_open)
         return pool
 
-    def _parsed(self, text: str) -> Url:
-        url = self._urls.get(text)
-        if url is None:
-            if len(self._urls) >= _REMEMBER:
-                self._urls.clear()
-            url = self._urls[text] = parse_url(text)
-        return url
+    def _target(self, text: str) -> _Target:
+        if len(self._targets) >= _REMEMBER:
+            self._targets.clear()
+        target = self._targets[text] = _Target(parse_url(text))
+        return target
 
-    def _pinned(self, url: Url) -> Address | None:
-        """The address to connect to, where that is known without waiting."""
-        literal = url.address
-        addresses = (literal,) if literal is not None else self._resolver.known(url.host)
-        return None if addresses is None else self._choose(url, addresses)
-
-    def _choose(self, url: Url, addresses: tuple[Address, ...]) -> Address:
+    def _choose(self, url: Url, addresses: tuple[Address, ...]) -> str:
         """The first address, if every one of them is allowed; `localhost` may have one that is not."""
-        allowed = [address for address in addresses if self._refusal(address, url) is None]
+        reasons = [self._refusal(address, url) for address in addresses]
+        allowed = [address for address, reason in zip(addresses, reasons, strict=True) if reason is None]
         if not allowed or (len(allowed) < len(addresses) and url.host != "localhost"):
-            reason = next(filter(None, (self._refusal(address, url) for address in addresses)), "no address")
-            raise _Denied(reason)
-        return allowed[0]
+            raise _Denied(next(filter(None, reasons), "no address"))
+        return str(allowed[0])
 
     def _refusal(self, address: Address, url: Url) -> str | None:
-        key = (address, url.port, url.scheme)
-        if key not in self._refusals:
-            if len(self._refusals) >= _REMEMBER:
-                self._refusals.clear()
-            reason = refusal(address, url.port, self._policy)
-            if reason is None and url.scheme == "http" and not self._policy.is_inside(address, url.port):
-                reason = "plain http is not allowed; use https"
-            self._refusals[key] = reason
-        return self._refusals[key]
+        reason = refusal(address, url.port, self._policy)
+        if reason is None and url.scheme == "http" and not self._policy.is_inside(address, url.port):
+            return "plain http is not allowed; use https"
+        return reason
 
     def _may_open(self, address: Address, port: int) -> bool:
         return refusal(address, port, self._policy) is None
+
+
+class _Target:
+    """A URL that was sent to, and the address it was last checked and pinned to."""
+
+    __slots__ = ("checked", "literal", "pinned", "url")
+
+    def __init__(self, url: Url) -> None:
+        self.url = url
+        self.literal = None if url.address is None else (url.address,)
+        self.checked: tuple[Address, ...] | None = None
+        self.pinned = ""
 
 
 class _Denied(Exception):
@@ -146,7 +157,7 @@ class _Exchange:
 
     __slots__ = ("body", "curl", "denied", "future", "head", "interim", "key", "size", "started", "too_large")
 
-    def __init__(self, key: tuple[str, Address]) -> None:
+    def __init__(self, key: tuple[str, str]) -> None:
         self.key = key
         self.curl: Any = pycurl.Curl()
         self.future: asyncio.Future[Outcome] | None = None
@@ -189,10 +200,6 @@ class _Exchange:
         """Whether we ended the exchange because its body went on and on."""
         return self.size > READ_LIMIT + HEADER_LIMIT and not self.too_large
 
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        lines = (line.decode("latin-1").partition(":") for line in self.head[1:])
-        return tuple((name.strip(), value.strip()) for name, colon, value in lines if colon)
-
 
 class _Pool:
     """One multi handle: the connections of one tenant, driven by the event loop."""
@@ -203,22 +210,24 @@ class _Pool:
         self._loop = loop
         self._ca_file = ca_file
         self._may_open = may_open
-        self._idle: OrderedDict[tuple[str, Address], list[_Exchange]] = OrderedDict()
+        self._idle: OrderedDict[tuple[str, str], list[_Exchange]] = OrderedDict()
         self._idle_count = 0
         self._active: dict[Any, _Exchange] = {}
-        self._watched: dict[int, int] = {}
+        self._wanted: set[int] = set()
+        self._epoll = select.epoll()
+        loop.add_reader(self._epoll.fileno(), self._on_ready)
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._multi: Any = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
         self._multi.setopt(pycurl.M_MAXCONNECTS, IDLE_HANDLES)
 
-    async def exchange(self, request: OutboundRequest, url: Url, address: Address, started: float) -> Outcome:
+    async def exchange(self, request: OutboundRequest, target: _Target, started: float) -> Outcome:
         """Send, and wait for the end."""
         left = request.timeout_seconds - (time.monotonic() - started)
         if left <= 0:
             return _failure(Result.TIMEOUT, "the name was not resolved in time", started)
-        exchange = self._take(url, address)
+        exchange = self._take(target)
         curl = exchange.curl
         exchange.begin(started)
         exchange.future = self._loop.create_future()
@@ -251,19 +260,19 @@ class _Pool:
         self._idle.clear()
         if self._timer:
             self._timer.cancel()
-        for descriptor in list(self._watched):
-            self._forget(descriptor)
+        self._loop.remove_reader(self._epoll.fileno())
         self._multi.close()
+        self._epoll.close()
 
     # -- handles -----------------------------------------------------------------------------------------------
 
-    def _take(self, url: Url, address: Address) -> _Exchange:
-        key = (url.text, address)
+    def _take(self, target: _Target) -> _Exchange:
+        key = (target.url.text, target.pinned)
         idle = self._idle.get(key)
         if idle:
             self._idle_count -= 1
             return idle.pop()
-        return self._prepare(_Exchange(key), url, address)
+        return self._prepare(_Exchange(key), target)
 
     def _give(self, exchange: _Exchange) -> None:
         idle = self._idle.get(exchange.key)
@@ -277,9 +286,9 @@ class _Pool:
                 one.curl.close()
             self._idle_count -= len(handles)
 
-    def _prepare(self, exchange: _Exchange, url: Url, address: Address) -> _Exchange:
+    def _prepare(self, exchange: _Exchange, target: _Target) -> _Exchange:
         """The settings that stay, whatever is sent."""
-        curl = exchange.curl
+        curl, url, address = exchange.curl, target.url, target.pinned
 
         def open_socket(purpose: int, target: Any) -> Any:
             family, kind, protocol, endpoint = target[0], target[1], target[2], target[3]
@@ -314,35 +323,38 @@ class _Pool:
             curl.setopt(option, value)
         if self._ca_file:
             curl.setopt(pycurl.CAINFO, self._ca_file)
-        if url.address is None:
-            pinned = f"[{address}]" if address.version == 6 else str(address)
+        if target.literal is None:
+            pinned = f"[{address}]" if ":" in address else address
             curl.setopt(pycurl.CONNECT_TO, [f"{url.host}:{url.port}:{pinned}:{url.port}"])
         return exchange
 
     # -- libcurl and the event loop ----------------------------------------------------------------------------
 
     def _on_socket(self, what: int, descriptor: int, multi: Any, data: Any) -> None:
-        """libcurl wants to know when this socket can be read or written."""
-        before = self._watched.get(descriptor, 0)
-        if what == pycurl.POLL_REMOVE:
-            self._forget(descriptor)
-            return
-        if what & pycurl.POLL_IN and not before & pycurl.POLL_IN:
-            self._loop.add_reader(descriptor, self._act, descriptor, pycurl.CSELECT_IN)
-        elif before & pycurl.POLL_IN and not what & pycurl.POLL_IN:
-            self._loop.remove_reader(descriptor)
-        if what & pycurl.POLL_OUT and not before & pycurl.POLL_OUT:
-            self._loop.add_writer(descriptor, self._act, descriptor, pycurl.CSELECT_OUT)
-        elif before & pycurl.POLL_OUT and not what & pycurl.POLL_OUT:
-            self._loop.remove_writer(descriptor)
-        self._watched[descriptor] = what
+        """libcurl wants to know when this socket can be read or written.
 
-    def _forget(self, descriptor: int) -> None:
-        before = self._watched.pop(descriptor, 0)
-        if before & pycurl.POLL_IN:
-            self._loop.remove_reader(descriptor)
-        if before & pycurl.POLL_OUT:
-            self._loop.remove_writer(descriptor)
+        A socket of a kept connection stays registered: one system call a request instead of two, and none through the
+        event loop's own bookkeeping, which would cost more than sending.
+        """
+        if what == pycurl.POLL_REMOVE:
+            self._wanted.discard(descriptor)
+            return
+        self._wanted.add(descriptor)
+        try:
+            self._epoll.modify(descriptor, _EPOLL_EVENTS[what])
+        except FileNotFoundError:
+            self._epoll.register(descriptor, _EPOLL_EVENTS[what])
+
+    def _on_ready(self) -> None:
+        """Some sockets can be read or written."""
+        for descriptor, events in self._epoll.poll(0, _MOST_READY):
+            if descriptor in self._wanted:
+                ready = pycurl.CSELECT_IN if events & _READABLE else 0
+                ready |= pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0
+                self._multi.socket_action(descriptor, ready)
+            else:  # an idle connection that its receiver closed: libcurl finds out when it wants to use it
+                self._epoll.unregister(descriptor)
+        self._collect()
 
     def _on_timer(self, milliseconds: int) -> None:
         if self._timer is not None:
@@ -355,11 +367,11 @@ class _Pool:
 
     def _on_time(self) -> None:
         self._timer = None
-        self._act(pycurl.SOCKET_TIMEOUT, 0)
+        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._collect()
 
-    def _act(self, descriptor: int, events: int) -> None:
-        """Let libcurl work, then answer whoever's exchange has ended."""
-        self._multi.socket_action(descriptor, events)
+    def _collect(self) -> None:
+        """Answer whoever's exchange has ended."""
         while True:
             queued, succeeded, failed = self._multi.info_read()
             for curl in succeeded:
@@ -395,7 +407,7 @@ def _outcome(exchange: _Exchange, code: int, message: str) -> Outcome:
         return Outcome(
             result=Result.STATUS,
             status=curl.getinfo(pycurl.RESPONSE_CODE),
-            headers=exchange.headers(),
+            head=b"".join(exchange.head[1:-1]),
             body=b"".join(exchange.body),
             detail=f"the body was cut after {READ_LIMIT // 1024} KiB" if exchange.is_cut else "",
             duration_ms=duration_ms,

@@ -112,7 +112,7 @@ def attempt_values(settlement: Settlement) -> tuple[Any, ...]:
         outcome.status,
         outcome.duration_ms,
         outcome.detail,
-        _encode(outcome.headers).decode(),
+        outcome.head,
         outcome.body,
         _encode(outcome.phases_ms).decode(),
     )
@@ -130,7 +130,7 @@ def to_attempt(row: Row) -> Attempt:
             status=row[5],
             duration_ms=row[6],
             detail=row[7],
-            headers=tuple((name, value) for name, value in _decode(row[8])),
+            head=bytes(row[8]),
             body=bytes(row[9]),
             phases_ms=tuple((name, ms) for name, ms in _decode(row[10])),
         ),

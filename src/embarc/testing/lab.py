@@ -105,7 +105,7 @@ class Factory:
             result=result,
             status=status,
             body=body,
-            headers=(("X-Answer", "yes"),),
+            head=b"X-Answer: yes\r\n",
             duration_ms=1.5,
             detail="a detail",
         )

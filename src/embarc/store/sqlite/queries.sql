@@ -75,7 +75,7 @@ where deliveries.tenant = settled.tenant and deliveries.event_key = settled.even
 
 -- insert_attempt
 insert into attempts (
-  tenant, event_key, hook_id, number, started_at_ms, url, worker, result, status, duration_ms, detail, headers, body,
+  tenant, event_key, hook_id, number, started_at_ms, url, worker, result, status, duration_ms, detail, head, body,
   phases
 )
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
@@ -167,7 +167,7 @@ order by d.event_key desc, d.hook_id desc
 limit ?;
 
 -- list_attempts
-select number, started_at_ms, url, worker, result, status, duration_ms, detail, headers, body, phases
+select number, started_at_ms, url, worker, result, status, duration_ms, detail, head, body, phases
 from attempts
 where tenant = ? and event_key = ? and hook_id = ?
 order by number;

@@ -496,7 +496,7 @@ def _key_row(publication: Publication, now: int) -> tuple[Any, ...]:
 def _lost(tenant: str, key: bytes, hook_id: int, number: int, now: int) -> tuple[Any, ...]:
     """The attempt of a process that ended, or stalled past its lease, between claiming and settling."""
     outcome = Outcome(result=Result.LOST)
-    return (tenant, key, hook_id, number, now, "", "", outcome.result.value, None, 0.0, Result.LOST.meaning, "[]", b"", "[]")  # fmt: skip
+    return (tenant, key, hook_id, number, now, "", "", outcome.result.value, None, 0.0, Result.LOST.meaning, b"", b"", "[]")  # fmt: skip
 
 
 def _lowest_key(ms: int | None) -> bytes | None:

@@ -81,7 +81,7 @@ create table attempts (
   status integer,
   duration_ms real not null,
   detail text not null,
-  headers text not null,
+  head blob not null,
   body blob not null,
   phases text not null,
   primary key (tenant, event_key, hook_id, number)
