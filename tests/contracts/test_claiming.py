@@ -260,7 +260,6 @@ async def test_what_a_process_held_when_it_ended_is_due_after_its_lease(lab: Sto
 
     store = await lab.reopen()
 
-    assert list(await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=6)) == []
     lab.clock.advance(LEASE)
     (again,) = await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=7)
     assert again.event_key == claim.event_key

@@ -9,6 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from embarc.core.attempts import Result
 from embarc.core.errors import SettingsError, StoreUnavailable
 from embarc.core.hooks import Endpoint
 from embarc.store.migrate import Migration, MigrationError, load_migrations, pending
@@ -47,6 +48,24 @@ def test_an_answered_commit_is_synced_to_the_disk(tmp_path: Path) -> None:
 
 def test_the_library_has_the_fix_of_the_wal_reset_bug() -> None:
     assert tuple(map(int, apsw.sqlite_lib_version().split("."))) >= (3, 51, 3)
+
+
+async def test_what_a_process_held_when_it_ended_is_due_as_soon_as_another_opens_the_database(
+    tmp_path: Path,
+) -> None:
+    clock = ManualClock()
+    store = await opened(tmp_path / "embarc.db")
+    event = Factory(clock).event()
+    await store.publish(Factory(clock).publication(event, hooks=(1,), token=5), lease_seconds=60)
+    await store.close()
+
+    store = await opened(tmp_path / "embarc.db")
+
+    (claim,) = await store.claim({1: 1}, lease_seconds=60, lease_token=6)
+    assert (claim.event_key, claim.attempts) == (event.key, 1)
+    (lost,) = await store.list_attempts("default", event.key, 1)
+    assert lost.outcome.result is Result.LOST
+    await store.close()
 
 
 async def test_secrets_are_not_readable_in_the_file(tmp_path: Path) -> None:

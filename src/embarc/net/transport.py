@@ -14,6 +14,7 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 import ssl
@@ -150,6 +151,21 @@ class _Target:
 
 class _Denied(Exception):
     """Nothing may be sent there."""
+
+
+class _Descriptor:
+    """A new socket on its way to libcurl, which takes a duplicate; ours is closed as soon as it has."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def fileno(self) -> int:
+        return self._number
+
+    def __del__(self) -> None:
+        os.close(self._number)
 
 
 class _Exchange:
@@ -296,7 +312,7 @@ class _Pool:
             if not self._may_open(ip_address(host.partition("%")[0]), endpoint[1]):
                 exchange.denied = True
                 return pycurl.SOCKET_BAD
-            return socket.socket(family, kind, protocol)
+            return _Descriptor(socket.socket(family, kind, protocol).detach())
 
         for option, value in (
             (pycurl.URL, url.text),

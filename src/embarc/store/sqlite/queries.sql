@@ -80,6 +80,12 @@ insert into attempts (
 )
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
+-- end_leases
+-- The token stays: the next claim records the attempt that may have been made under it.
+update deliveries
+set due_at_ms = ?
+where lease_token is not null and due_at_ms > ?;
+
 -- surrender
 update deliveries
 set due_at_ms = ?, lease_token = null

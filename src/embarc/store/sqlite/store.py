@@ -82,9 +82,11 @@ class SqliteStore:
         connection = connect(path)
         _migrate(connection, int(clock() * 1000))
         vault = vault or Vault.from_file(path.with_name(path.name + ".key"))
-        return cls(
+        store = cls(
             path, Writer(connection, on_broken), rows.HookRows(vault, parse_endpoint), clock, lock_file
         )
+        await store.end_leases()
+        return store
 
     # -- the queue ---------------------------------------------------------------------------------------------
 
@@ -283,6 +285,10 @@ class SqliteStore:
         return bool((await self._rows("has_users", ()))[0][0])
 
     # -- the store itself --------------------------------------------------------------------------------------
+
+    async def end_leases(self) -> None:
+        """Make due whatever is leased. Whoever holds the database's lock knows that nobody else is alive to hold a lease."""
+        await self._change("end_leases", lambda now: (now, now))
 
     async def check(self) -> None:
         await self._rows("has_users", ())

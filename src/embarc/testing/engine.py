@@ -1,0 +1,112 @@
+"""The engine over its real parts: a SQLite store in a file, libcurl, a clock that can jump."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from embarc.core.addresses import Policy, parse_allowed
+from embarc.core.catalogue import load_catalogue
+from embarc.core.deliveries import Settlement
+from embarc.core.events import EventKind
+from embarc.core.hook_config import parse_endpoint
+from embarc.core.submissions import Draft, Receipt, Submission
+from embarc.engine.deliver import Deliverer
+from embarc.engine.dispatch import Dispatcher
+from embarc.engine.hooks import Hooks
+from embarc.engine.publish import Publisher
+from embarc.engine.read import Reader
+from embarc.engine.registry import Registry
+from embarc.net.resolver import SystemResolver
+from embarc.net.transport import CurlTransport
+from embarc.observe import Observer
+from embarc.store.sqlite.store import SqliteStore
+
+CLIENT_CREATE = EventKind("CLIENT", "CREATE")
+
+
+class EngineLab:
+    """Everything between the doors and the wire."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = 0.0
+        self.attempted: asyncio.Queue[Settlement] = asyncio.Queue()
+        self.facts: list[tuple[str, Mapping[str, Any]]] = []
+
+    def now(self) -> float:
+        return time.time() + self.offset
+
+    async def start(self, lease_seconds: float = 60.0) -> EngineLab:
+        self.observer = Observer()
+        self.observer.subscribe(
+            "delivery.attempted", lambda facts: self.attempted.put_nowait(facts["settlement"])
+        )
+        for name in ("delivery.lease_lost", "hook.disabled", "dispatcher.failed", "deliveries.surrendered"):
+            self.observer.subscribe(name, lambda facts, name=name: self.facts.append((name, facts)))  # type: ignore[misc] # mypy cannot infer a lambda's default
+        self.store = await SqliteStore.open(self.path, parse_endpoint=parse_endpoint, clock=self.now)
+        policy = Policy(allow_private=(parse_allowed("127.0.0.0/8"),))
+        self.transport = CurlTransport(policy=policy, resolver=SystemResolver())
+        self.registry = Registry(self.store)
+        self.hooks = Hooks(
+            self.store, load_catalogue(), policy, on_change=self.registry.refresh, observe=self.observer
+        )
+        self.dispatcher = Dispatcher(
+            self.store,
+            self.registry,
+            Deliverer(self.transport, clock=self.now, chance=lambda: 0.5, worker="test"),
+            disable_hook=self.hooks.disable,
+            random_bits=random.getrandbits,
+            monotonic=time.monotonic,
+            observe=self.observer,
+            lease_seconds=lease_seconds,
+        )
+        self.publisher = Publisher(
+            self.store,
+            self.registry,
+            self.dispatcher,
+            clock=self.now,
+            random_bits=random.getrandbits,
+            observe=self.observer,
+            lease_seconds=lease_seconds,
+        )
+        self.reader = Reader(self.store, self.registry)
+        await self.registry.refresh()
+        self.dispatcher.start()
+        return self
+
+    async def stop(self) -> None:
+        await self.dispatcher.stop()
+        await self.transport.close()
+        await self.store.close()
+
+    async def hook(self, url: str, **config: str) -> int:
+        fields = {"Payload URL": url, "Content Type": "json"} | {
+            name.replace("_", " ").title(): value for name, value in config.items()
+        }
+        events = [{"entityName": "CLIENT", "actionName": "CREATE"}]
+        body = {"name": "Web", "isActive": True, "events": events, "config": fields}
+        return (await self.hooks.create("default", body)).hook.id
+
+    async def publish(
+        self, count: int = 1, *, kind: EventKind = CLIENT_CREATE, key: str | None = None
+    ) -> Receipt:
+        draft = Draft(
+            kind=kind, ids={"clientId": 7}, request=b'{"amount":1.00}', response=b'{"resourceId":7}'
+        )
+        return await self.publisher.publish(
+            Submission(tenant="default", drafts=(draft,) * count, idempotency_key=key, fingerprint=b"one")
+        )
+
+    async def next_attempt(self) -> Settlement:
+        async with asyncio.timeout(10):
+            return await self.attempted.get()
+
+    def later(self, seconds: float) -> None:
+        """Let the store's clock jump, and the dispatcher notice."""
+        self.offset += seconds
+        self.dispatcher.wake()

@@ -1,0 +1,150 @@
+"""Dispatching: nothing lost, nothing twice, nobody slowed by somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from embarc.core.attempts import Result
+from embarc.core.deliveries import State
+from embarc.core.ids import parse_event_id
+from embarc.engine.dispatch import HELD_PER_SLOT
+from embarc.store.base import DeliveryFilter
+from embarc.testing.engine import EngineLab
+from embarc.testing.receiver import ScriptedReceiver
+
+
+async def states(engine: EngineLab, hook_id: int) -> set[str]:
+    found = await engine.store.list_deliveries(
+        "default", DeliveryFilter(hook_id=hook_id), before=None, limit=5000
+    )
+    return {record.state.value for record in found}
+
+
+async def test_results_that_end_while_others_are_being_settled_are_not_lost(
+    engine: EngineLab, receiver: ScriptedReceiver
+) -> None:
+    """A settlement used to be appended to the list that was already on its way to the store."""
+    hook_id = await engine.hook(receiver.url)
+    await asyncio.gather(*(engine.publish() for _ in range(300)))
+
+    settled = [await engine.next_attempt() for _ in range(300)]
+
+    assert len({settlement.claim.event_key for settlement in settled}) == 300
+    assert await states(engine, hook_id) == {"delivered"}
+    assert len(receiver.requests) == 300
+
+
+async def test_a_receiver_that_never_answers_holds_up_nobody_else(engine: EngineLab) -> None:
+    async with ScriptedReceiver().answers("hang") as dead, ScriptedReceiver() as alive:
+        await engine.hook(dead.url, concurrency="2", timeout_seconds="30")
+        alive_id = await engine.hook(alive.url)
+        await dead_is_full(engine, dead)
+
+        await engine.publish(100)
+        await alive.received(102)
+
+        assert len(dead.requests) == 2
+        async with asyncio.timeout(10):
+            while await states(engine, alive_id) != {"delivered"}:
+                await engine.next_attempt()
+
+
+async def dead_is_full(engine: EngineLab, dead: ScriptedReceiver) -> None:
+    await engine.publish(2)
+    await dead.received(2)
+
+
+async def test_attempts_in_flight_stay_within_the_hooks_concurrency(
+    engine: EngineLab, receiver: ScriptedReceiver
+) -> None:
+    receiver.answers("hang")
+    await engine.hook(receiver.url, concurrency="3", timeout_seconds="1", max_retries="0")
+    await engine.publish(7)
+    await receiver.received(3)
+
+    at_first = len(receiver.requests)
+    for _ in range(3):
+        await engine.next_attempt()
+    await receiver.received(6)
+
+    assert at_first == 3
+
+
+async def test_a_backlog_beyond_what_a_process_holds_is_worked_off_in_order(
+    engine: EngineLab, receiver: ScriptedReceiver
+) -> None:
+    count = HELD_PER_SLOT * 10
+    hook_id = await engine.hook(receiver.url, concurrency="1")
+    receipt = await engine.publish(count)
+
+    requests = await receiver.received(count)
+
+    assert [request.header("webhook-id") for request in requests] == list(receipt.event_ids)
+    for _ in range(count):
+        await engine.next_attempt()
+    assert await states(engine, hook_id) == {"delivered"}
+
+
+async def test_stopping_ends_what_is_in_flight_and_gives_back_the_rest(tmp_path: Path) -> None:
+    async with ScriptedReceiver().answers("hang") as receiver:
+        engine = await EngineLab(tmp_path / "embarc.db").start()
+        hook_id = await engine.hook(receiver.url, concurrency="1", timeout_seconds="1", retry_schedule="1")
+        await engine.publish(5)
+        await receiver.received(1)
+        await engine.stop()
+
+    async with ScriptedReceiver() as receiver:
+        again = EngineLab(tmp_path / "embarc.db")
+        again.offset = 100
+        await again.start()
+        config = {"Payload URL": receiver.url, "Content Type": "json"}
+        await again.hooks.update("default", str(hook_id), {"config": config})
+        again.dispatcher.wake()
+        settled = [await again.next_attempt() for _ in range(5)]
+        await again.stop()
+
+    assert sorted(settlement.attempt.number for settlement in settled) == [1, 1, 1, 1, 2]
+    assert {settlement.verdict.state for settlement in settled} == {State.DELIVERED}
+
+
+async def test_a_delivery_whose_process_vanished_is_delivered_by_the_next_one(tmp_path: Path) -> None:
+    async with ScriptedReceiver().answers("hang", 200) as receiver:
+        engine = await EngineLab(tmp_path / "embarc.db").start()
+        await engine.hook(receiver.url)
+        receipt = await engine.publish()
+        await receiver.received(1)
+        await vanish(engine)
+
+        again = await EngineLab(tmp_path / "embarc.db").start()
+        await again.next_attempt()
+        key = parse_event_id(receipt.event_ids[0])
+        assert key is not None
+        attempts = await again.store.list_attempts("default", key, 1)
+        await again.stop()
+
+    assert [attempt.outcome.result for attempt in attempts] == [Result.LOST, Result.STATUS]
+    assert len({request.header("webhook-id") for request in receiver.requests}) == 1
+
+
+async def vanish(engine: EngineLab) -> None:
+    """End as a killed process does: nothing is settled, nothing given back. Only the file's lock is let go."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        if task.get_name().startswith("embarc_") or task in engine.dispatcher._workers:
+            task.cancel()
+    await asyncio.sleep(0)
+    await engine.transport.close()
+    await engine.store.close()
+
+
+async def test_a_lease_is_renewed_while_its_attempt_runs(tmp_path: Path) -> None:
+    async with ScriptedReceiver().answers("hang") as receiver:
+        engine = await EngineLab(tmp_path / "embarc.db").start(lease_seconds=0.6)
+        await engine.hook(receiver.url, timeout_seconds="2", max_retries="0")
+        await engine.publish()
+
+        settlement = await engine.next_attempt()
+
+        assert settlement.attempt.outcome.result is Result.TIMEOUT
+        assert len(receiver.requests) == 1
+        await engine.stop()
