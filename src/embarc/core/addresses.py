@@ -88,32 +88,30 @@ class Policy:
         return plain not in _METADATA and any(allowed.covers(plain, port) for allowed in self.allow_private)
 
 
-_ALLOWED = re.compile(r"(?P<network>\[?[0-9A-Fa-f:.]+\]?(?:/\d{1,3})?)(?::(?P<port>\d{1,5}))?\Z")
+_ALLOWED = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+))(?P<length>/\d{1,3})?(?::(?P<port>[1-9]\d{0,4}))?\Z"
+)
 
 
 def parse_allowed(text: str) -> AllowedNetwork:
     """`10.1.0.0/16`, `127.0.0.1:9000`, `fd12::/16`, `[fd12::1]/128:8443`; raises ValueError with what was expected."""
     text = text.strip()
     try:
-        if text.startswith("[") or text.count(":") < 2:
-            network, port = _split(text)
-        else:
-            network, port = text, None  # IPv6 without brackets: every colon belongs to the address
-        return AllowedNetwork(ip_network(network, strict=False), port)
+        found = _ALLOWED.match(text)
+        if not found:
+            return AllowedNetwork(
+                ip_network(text, strict=False)
+            )  # IPv6 without brackets: every colon is the address's
+        port = int(found["port"]) if found["port"] else None
+        if port is not None and port > 65535:
+            raise ValueError(text)
+        return AllowedNetwork(
+            ip_network((found["v6"] or found["v4"]) + (found["length"] or ""), strict=False), port
+        )
     except ValueError:
         raise ValueError(
             f"`{text[:60]}` is not a network. Write it as 10.1.0.0/16, 127.0.0.0/8:9000 or [fd12::]/16:8443."
         ) from None
-
-
-def _split(text: str) -> tuple[str, int | None]:
-    found = _ALLOWED.match(text)
-    if not found:
-        raise ValueError(text)
-    port = int(found["port"]) if found["port"] else None
-    if port is not None and not 1 <= port <= 65535:
-        raise ValueError(text)
-    return found["network"].replace("[", "").replace("]", ""), port
 
 
 def refusal(address: Address, port: int, policy: Policy) -> str | None:

@@ -29,7 +29,7 @@ class Access:
         self._store = store
         self._monotonic = monotonic
         self._hasher = PasswordHasher()
-        self._nobodys_hash = self._hasher.hash(os.urandom(16).hex())
+        self._nobodys_hash = ""
         self._pepper = os.urandom(32)
         self._accepted: dict[bytes, tuple[Caller, float]] = {}
 
@@ -45,6 +45,11 @@ class Access:
         """Make the user `admin` of the default tenant where nobody can sign in yet."""
         if await self._store.has_users():
             return False
+        await self.add_admin(await asyncio.to_thread(self._hasher.hash, password))
+        return True
+
+    async def add_admin(self, password_hash: str) -> None:
+        """Store the user `admin` with this argon2id hash."""
         await self._store.add_user(
             User(
                 tenant=DEFAULT_TENANT,
@@ -53,10 +58,9 @@ class Access:
                 full_name="App Administrator",
                 office_id=1,
                 permissions=frozenset({ALL_FUNCTIONS}),
-                password_hash=await asyncio.to_thread(self._hasher.hash, password),
+                password_hash=password_hash,
             )
         )
-        return True
 
     async def _caller(self, authorization: str) -> Caller:
         # Only a keyed digest of the credential stays in memory.
@@ -69,6 +73,8 @@ class Access:
         username, password = _basic(authorization)
         user = await self._store.get_user(DEFAULT_TENANT, username)
         # An unknown user costs the same time as a wrong password.
+        if not user and not self._nobodys_hash:
+            self._nobodys_hash = await asyncio.to_thread(self._hasher.hash, os.urandom(16).hex())
         matches = await asyncio.to_thread(
             self._matches, user.password_hash if user else self._nobodys_hash, password
         )

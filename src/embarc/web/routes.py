@@ -82,7 +82,8 @@ def router(
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await table(scope, receive, send)
+            # With an "app" in the scope Starlette raises what it would otherwise answer as plain text.
+            await table({**scope, "app": table}, receive, send)
         except HTTPException as error:  # how Starlette says that no route matched
             problem = MethodNotAllowed() if error.status_code == 405 else NotFound()
             await problems.answer(problem)(scope, receive, send)
