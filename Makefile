@@ -36,8 +36,11 @@ format: $(READY)  ## Format and mend what can be mended.
 bench-quick: $(READY)  ## CPU microseconds per delivered webhook, in under two minutes.
 	$(BIN)/python -m bench.quick
 
+docs: $(READY)  ## Write docs/reference from the code.
+	$(BIN)/python docs/generate.py
+
 lock: $(READY)  ## Pin the newest versions that pyproject.toml allows, with hashes and no index.
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --python-version 3.11 --upgrade --quiet -o requirements.lock
 
-.PHONY: help install demo test check format bench-quick lock
+.PHONY: help install demo test check format bench-quick docs lock

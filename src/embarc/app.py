@@ -9,7 +9,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from starlette.types import ASGIApp
@@ -35,6 +35,7 @@ from embarc.sandbox import build as build_sandbox
 from embarc.settings import Settings
 from embarc.store.sqlite.store import SqliteStore
 from embarc.telemetry import Metrics
+from embarc.web.routes import Route
 
 SQLITE_PREFIX = "sqlite:///"
 
@@ -45,6 +46,7 @@ class Service:
     def __init__(
         self,
         app: ASGIApp,
+        routes: Sequence[Route],
         store: SqliteStore,
         registry: Registry,
         transport: CurlTransport,
@@ -55,6 +57,7 @@ class Service:
         observer: Observer,
     ) -> None:
         self.app = app
+        self.routes = routes
         self.access = access
         self.observe = observer
         self._store = store
@@ -114,7 +117,7 @@ class Service:
             )
             relay = Relay(SqliteSource(sandbox.outbox_path), publisher.publish, observer)
             woken.append(relay)
-        app = doors.build(
+        app, routes = doors.build(
             hooks=hooks,
             reader=Reader(store, registry),
             publisher=publisher,
@@ -125,7 +128,7 @@ class Service:
             sandbox_routes=sandbox.routes if sandbox else [],
             is_open_catalogue=settings.open_catalogue,
         )
-        return cls(app, store, registry, transport, dispatcher, access, sandbox, relay, observer)
+        return cls(app, routes, store, registry, transport, dispatcher, access, sandbox, relay, observer)
 
     async def start(self) -> None:
         """Begin to deliver, and to relay the sandbox's events."""

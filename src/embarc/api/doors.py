@@ -49,13 +49,14 @@ def build(
     metrics: Callable[[], bytes],
     sandbox_routes: Sequence[Route],
     is_open_catalogue: bool,
-) -> ASGIApp:
-    """The ASGI application of the service."""
+) -> tuple[ASGIApp, list[Route]]:
+    """The ASGI application of the service, and every route that it answers."""
     ingest = Ingest(publisher.publish, access.authenticate, catalogue, is_open_catalogue=is_open_catalogue)
     routes = [*hooks_api.routes(hooks, catalogue), *log.routes(reader), *sandbox_routes]
     documented = [*routes, _post_events_route()]
     api = router(routes, access.authenticate)
-    service = router(_service_routes(check, metrics, documented), access.authenticate)
+    service_routes = _service_routes(check, metrics, documented)
+    service = router(service_routes, access.authenticate)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,7 +75,7 @@ def build(
             await problems.answer(EmbarcError())(scope, receive, send)
             raise
 
-    return app
+    return app, [*documented, *service_routes]
 
 
 def _post_events_route() -> Route:

@@ -317,6 +317,7 @@ class _Pool:
         for option, value in (
             (pycurl.URL, url.text),
             (pycurl.POST, 1),
+            (pycurl.USERAGENT, ""),
             (pycurl.NOSIGNAL, 1),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
             (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),

@@ -1,0 +1,369 @@
+"""The transport: checked addresses, one deadline, and no receiver that gets the better of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+
+import pytest
+
+from embarc.core.addresses import Address, Policy, parse_allowed
+from embarc.core.attempts import ANSWER_BODY_LIMIT, Outcome, Result
+from embarc.net.base import OutboundRequest
+from embarc.net.resolver import CannotResolve, SystemResolver
+from embarc.net.transport import CurlTransport
+from embarc.testing.receiver import ScriptedReceiver
+
+LOOPBACK = Policy(allow_private=(parse_allowed("127.0.0.0/8"),))
+TIMEOUT = 1.0
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Names:
+    """A resolver that knows what a test told it."""
+
+    def __init__(self, **names: str) -> None:
+        self.names = {name.replace("_", "."): addresses for name, addresses in names.items()}
+        self.asked: list[str] = []
+
+    def known(self, host: str) -> tuple[Address, ...] | None:
+        return None
+
+    async def resolve(self, host: str) -> tuple[Address, ...]:
+        self.asked.append(host)
+        if host not in self.names:
+            raise CannotResolve(host)
+        return tuple(ip_address(text) for text in self.names[host].split())
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[CurlTransport]:
+    opened = CurlTransport(policy=LOOPBACK, resolver=SystemResolver())
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[ScriptedReceiver]:
+    async with ScriptedReceiver() as opened:
+        yield opened
+
+
+async def send(transport: CurlTransport, url: str, *, tenant: str = "a", timeout: float = TIMEOUT) -> Outcome:
+    request = OutboundRequest(
+        tenant=tenant, url=url, header_lines=["X-Test: 1"], body=b'{"a":1}', timeout_seconds=timeout
+    )
+    began = time.monotonic()
+    outcome = await transport.send(request)
+    assert time.monotonic() - began < timeout + 1
+    return outcome
+
+
+@asynccontextmanager
+async def serving(serve: Serve) -> AsyncIterator[str]:
+    """The URL of a server whose every connection behaves like this; in the end nothing of it is left."""
+    connections: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        connections.add(task)
+        try:
+            await serve(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    server.close()
+    for task in connections:
+        task.cancel()
+    await asyncio.gather(*connections, return_exceptions=True)
+
+
+async def served(transport: CurlTransport, serve: Serve) -> Outcome:
+    """What comes of a receiver that behaves like this once the request is there."""
+
+    async def after_the_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b'{"a":1}')
+        await serve(reader, writer)
+
+    async with serving(after_the_request) as url:
+        return await send(transport, url)
+
+
+async def test_a_request_goes_out_as_it_was_given_and_nothing_is_added(
+    transport: CurlTransport, receiver: ScriptedReceiver
+) -> None:
+    outcome = await send(transport, receiver.url + "?a=b%2F")
+
+    (request,) = receiver.requests
+    assert (outcome.result, outcome.status, outcome.body) == (Result.STATUS, 200, b"ok")
+    assert (request.method, request.target, request.body) == ("POST", "/hook?a=b%2F", b'{"a":1}')
+    names = {name.lower() for name, _ in request.headers}
+    assert names == {"host", "accept", "x-test", "content-length", "content-type"}
+
+
+async def test_connections_are_kept_and_not_shared_between_tenants(transport: CurlTransport) -> None:
+    connections = 0
+
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while await reader.readuntil(b'{"a":1}'):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(count) as url:
+        for tenant in ("a", "a", "a", "b", "b"):
+            await send(transport, url, tenant=tenant)
+
+    assert connections == 2
+
+
+async def test_a_receiver_that_closes_idle_connections_is_reached_again(
+    transport: CurlTransport, receiver: ScriptedReceiver
+) -> None:
+    receiver.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 200, 204)
+
+    assert [(await send(transport, receiver.url)).status for _ in range(3)] == [200, 200, 204]
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "169.254.169.254", "93.184.216.34:8000", "[::1]"])
+async def test_an_address_that_is_not_allowed_is_refused_without_saying_what_is_there(
+    transport: CurlTransport, host: str
+) -> None:
+    outcome = await send(transport, f"http://{host}/")
+
+    assert outcome.result is Result.DENIED
+
+
+async def test_a_name_with_one_denied_address_is_refused_and_nobody_is_contacted(
+    receiver: ScriptedReceiver,
+) -> None:
+    names = Names(
+        rebound_example="127.0.0.1 10.0.0.1", inside_example="10.0.0.1", mapped_example="::ffff:10.0.0.1"
+    )
+    transport = CurlTransport(policy=LOOPBACK, resolver=names)
+
+    outcomes = [await send(transport, f"http://{name}:{receiver.port}/") for name in names.names]
+
+    assert {outcome.result for outcome in outcomes} == {Result.DENIED}
+    assert receiver.requests == []
+    await transport.close()
+
+
+async def test_a_name_is_connected_at_its_checked_address_with_its_own_host_header(
+    receiver: ScriptedReceiver,
+) -> None:
+    names = Names(hooks_example="127.0.0.1")
+    transport = CurlTransport(policy=LOOPBACK, resolver=names)
+
+    outcome = await send(transport, f"http://hooks.example:{receiver.port}/x")
+
+    assert outcome.status == 200
+    assert receiver.requests[0].header("Host") == f"hooks.example:{receiver.port}"
+    await transport.close()
+
+
+async def test_a_name_whose_address_changes_to_a_denied_one_is_not_sent_to_any_more(
+    receiver: ScriptedReceiver,
+) -> None:
+    names = Names(rebinding_example="127.0.0.1")
+    transport = CurlTransport(policy=LOOPBACK, resolver=names)
+    url = f"http://rebinding.example:{receiver.port}/"
+    first = await send(transport, url)
+
+    names.names["rebinding.example"] = "169.254.169.254"
+    second = await send(transport, url)
+
+    assert first.status == 200
+    assert second.result is Result.DENIED
+    assert len(receiver.requests) == 1
+    await transport.close()
+
+
+async def test_a_name_that_nobody_knows_is_a_dns_failure() -> None:
+    transport = CurlTransport(policy=LOOPBACK, resolver=Names())
+
+    assert (await send(transport, "https://unknown.example/")).result is Result.DNS
+    await transport.close()
+
+
+async def test_a_resolver_that_hangs_ends_with_the_deadline() -> None:
+    class Hangs(Names):
+        async def resolve(self, host: str) -> tuple[Address, ...]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    transport = CurlTransport(policy=LOOPBACK, resolver=Hangs())
+
+    assert (await send(transport, "https://slow.example/", timeout=0.2)).result is Result.TIMEOUT
+    await transport.close()
+
+
+async def test_a_closed_port_is_refused(transport: CurlTransport) -> None:
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+
+    assert (await send(transport, f"http://127.0.0.1:{port}/")).result is Result.REFUSED
+
+
+async def test_plain_http_on_a_tls_port_is_a_tls_failure(
+    transport: CurlTransport, receiver: ScriptedReceiver
+) -> None:
+    assert (await send(transport, f"https://127.0.0.1:{receiver.port}/")).result in (
+        Result.TLS,
+        Result.TLS_TIMEOUT,
+    )
+
+
+async def drip_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000:
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def drip_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    await drip_head(reader, writer)
+
+
+async def endless_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        writer.write(b"x" * 65_536)
+        await writer.drain()
+
+
+async def endless_headers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"X-Header: " + b"y" * 1000 + b"\r\n")
+        await writer.drain()
+
+
+async def endless_interim(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+        await writer.drain()
+
+
+async def compressed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    import gzip
+
+    bomb = gzip.compress(b"\0" * 10_000_000)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
+    writer.write(head.encode() + bomb)
+    await writer.drain()
+
+
+async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    return
+
+
+async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 mail.example ESMTP\r\n")
+    await writer.drain()
+
+
+async def cut_short(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
+    await writer.drain()
+
+
+@pytest.mark.parametrize(
+    ("serve", "result"),
+    [
+        (drip_head, Result.TIMEOUT),
+        (drip_body, Result.TIMEOUT),
+        (endless_body, Result.STATUS),
+        (endless_headers, Result.TOO_LARGE),
+        (endless_interim, Result.TOO_LARGE),
+        (compressed, Result.STATUS),
+        (nothing, Result.RESET),
+        (garbage, Result.PROTOCOL),
+        (cut_short, Result.RESET),
+    ],
+)
+async def test_a_hostile_receiver_ends_in_time_with_a_precise_result(
+    transport: CurlTransport, serve: Serve, result: Result
+) -> None:
+    outcome = await served(transport, serve)
+
+    assert outcome.result is result
+    assert len(outcome.body) <= ANSWER_BODY_LIMIT
+    assert outcome.result is not Result.STATUS or outcome.status == 200
+
+
+async def test_bytes_after_the_answer_are_not_taken_for_the_next_one(transport: CurlTransport) -> None:
+    connections = 0
+
+    async def splits(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 418 Split\r\nContent-Length: 0\r\n\r\n"
+        )
+        await writer.drain()
+        await reader.read()
+
+    async with serving(splits) as url:
+        statuses = [(await send(transport, url)).status for _ in range(3)]
+
+    assert statuses == [200, 200, 200]
+    assert connections == 3
+
+
+async def test_a_cancelled_send_leaves_the_transport_in_order(
+    transport: CurlTransport, receiver: ScriptedReceiver
+) -> None:
+    receiver.answers("hang", 200)
+    sending = asyncio.create_task(send(transport, receiver.url, timeout=30))
+    await receiver.received(1)
+
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+
+    assert (await send(transport, receiver.url)).status == 200
+
+
+async def test_closing_ends_what_is_under_way(receiver: ScriptedReceiver) -> None:
+    receiver.answers("hang")
+    transport = CurlTransport(policy=LOOPBACK, resolver=SystemResolver())
+    sending = asyncio.create_task(send(transport, receiver.url, timeout=30))
+    await receiver.received(1)
+
+    await transport.close()
+
+    assert (await sending).result is Result.RESET
+
+
+async def test_a_name_is_asked_for_once_and_remembered_for_a_minute() -> None:
+    now, asked = 0.0, []
+
+    def look_up(host: str) -> tuple[Address, ...]:
+        asked.append(host)
+        return (ip_address("127.0.0.1"),) if host == "known" else ()
+
+    resolver = SystemResolver(look_up=look_up, monotonic=lambda: now)
+    await asyncio.gather(*(resolver.resolve("known") for _ in range(5)))
+    assert resolver.known("known") == (ip_address("127.0.0.1"),)
+    with pytest.raises(CannotResolve):
+        await resolver.resolve("unknown")
+    with pytest.raises(CannotResolve):
+        resolver.known("unknown")
+
+    now = 61.0
+
+    assert asked == ["known", "unknown"]
+    assert resolver.known("known") is None
+    assert resolver.known("unknown") is None
+    resolver.close()

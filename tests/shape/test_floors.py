@@ -1,0 +1,116 @@
+"""The house: imports go downwards only, and importing does nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "embarc"
+
+MAY_IMPORT = {
+    "core": set(),
+    "data": set(),
+    "settings": {"core"},
+    "observe": {"core"},
+    "receiver": {"core"},
+    "outbox": {"core"},
+    "store": {"core"},
+    "net": {"core"},
+    "web": {"core"},
+    "engine": {"core", "observe", "store", "net"},
+    "api": {"core", "observe", "store", "web", "engine"},
+    "inlets": {"core", "observe", "web"},
+    "sandbox": {"core", "outbox", "web"},
+    "telemetry": {"core", "observe"},
+    "app": {
+        "core",
+        "settings",
+        "observe",
+        "store",
+        "net",
+        "web",
+        "engine",
+        "api",
+        "inlets",
+        "sandbox",
+        "telemetry",
+    },
+    "cli": {"core", "settings", "observe", "receiver", "telemetry", "app"},
+}
+"""Each part, and the parts it may know. `testing` is shipped for tests and may know everything."""
+
+CONCRETE = ("embarc.store.sqlite", "embarc.net.transport", "embarc.net.resolver")
+STANDARD = set(sys.stdlib_module_names)
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def modules() -> list[Path]:
+    return [path for path in sorted(SOURCE.rglob("*.py")) if part_of(path) in MAY_IMPORT]
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_every_part_of_the_source_has_its_floor() -> None:
+    parts = {part_of(path) for path in SOURCE.rglob("*.py")} - {"__init__", "testing"}
+
+    assert parts == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_downwards_only(path: Path) -> None:
+    own = part_of(path)
+
+    for name in imports(path):
+        if name.startswith("embarc.") and len(name.split(".")) > 1:
+            other = name.split(".")[1]
+            assert other == own or other in MAY_IMPORT[own] or other == "__version__", (
+                f"{path} imports {name}"
+            )
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_only_the_composition_root_names_a_concrete_store_or_transport(path: Path) -> None:
+    if part_of(path) in ("app", "store", "net"):
+        return
+
+    assert not [name for name in imports(path) if name.startswith(CONCRETE)]
+
+
+@pytest.mark.parametrize("part", ["core", "receiver", "outbox"])
+def test_these_need_nothing_but_the_standard_library(part: str) -> None:
+    for path in (SOURCE / part).rglob("*.py"):
+        outside = {name.split(".")[0] for name in imports(path)} - STANDARD - {"embarc"}
+        # The outbox recognises a SQLAlchemy connection that its caller brings.
+        assert outside <= ({"sqlalchemy"} if part == "outbox" else set()), path
+
+
+def test_the_receiver_sdk_is_importable_without_any_other_package() -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('msgspec', 'apsw', 'starlette', 'cryptography', 'sqlalchemy')));"
+        "import embarc.receiver, embarc.outbox; print('ok')"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.stdout == "ok\n", done.stderr
+
+
+def test_no_file_grows_past_what_one_can_hold_in_mind() -> None:
+    longest = max(modules(), key=lambda path: len(path.read_text(encoding="utf-8").splitlines()))
+
+    assert len(longest.read_text(encoding="utf-8").splitlines()) <= 600, longest
