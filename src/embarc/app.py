@@ -125,6 +125,7 @@ class Service:
             catalogue=catalogue,
             check=store.check,
             metrics=Metrics(observer).render,
+            observe=observer,
             sandbox_routes=sandbox.routes if sandbox else [],
             is_open_catalogue=settings.open_catalogue,
         )
@@ -136,6 +137,10 @@ class Service:
         self._dispatcher.start()
         if self._relay:
             self._relay.start()
+
+    def stop_claiming(self) -> None:
+        """From now on nothing new is begun; what is accepted stays in the store."""
+        self._dispatcher.stop_claiming()
 
     async def stop(self) -> None:
         """Finish or give back what is under way, then close everything."""

@@ -22,6 +22,7 @@ NAMES = {
     "hooks.changed": "The hooks in memory were read again.",
     "relay.failed": "The outbox could not be read or published from, and is tried again.",
     "relay.published": "Events of an outbox were accepted.",
+    "request.failed": "A request ended in an error of ours; its caller was answered 500.",
     "service.started": "The service answers requests.",
     "service.stopping": "The service was asked to stop: no new claims, running attempts end.",
     "service.stopped": "The service has stopped; nothing is held.",

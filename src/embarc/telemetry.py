@@ -18,7 +18,14 @@ from embarc.core.deliveries import Settlement, State
 from embarc.core.ids import delivery_id
 from embarc.observe import NAMES, Observer
 
-_WARNINGS = {"dispatcher.failed", "hook.disabled", "delivery.lease_lost", "relay.failed", "store.broken"}
+_WARNINGS = {
+    "dispatcher.failed",
+    "hook.disabled",
+    "delivery.lease_lost",
+    "relay.failed",
+    "request.failed",
+    "store.broken",
+}
 _QUIET = {
     "submission.accepted",
     "deliveries.claimed",
@@ -95,7 +102,7 @@ class Metrics(Collector):
         observer.subscribe("submission.accepted", self._on_accepted)
         observer.subscribe("delivery.attempted", self._on_attempted)
         observer.subscribe("delivery.lease_lost", self._on_lost)
-        for name in ("dispatcher.failed", "relay.failed", "store.broken"):
+        for name in ("dispatcher.failed", "relay.failed", "request.failed", "store.broken"):
             observer.subscribe(name, lambda facts, name=name: self._failures.update([name]))  # type: ignore[misc] # mypy cannot infer a lambda's default
         self._registry = CollectorRegistry()
         self._registry.register(self)

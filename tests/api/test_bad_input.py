@@ -167,3 +167,24 @@ async def test_a_client_that_breaks_a_rule_is_refused_and_tells_nobody(
     assert parameter in answer.parameters
     assert (await client.ok("GET", "clients"))["totalFilteredRecords"] == 0
     assert (await client.ok("GET", "events"))["pageItems"] == []
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "hooks"), ("POST", "events")])
+async def test_an_error_of_ours_is_an_envelope_without_its_inside(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch, method: str, path: str
+) -> None:
+    failed: list[Any] = []
+    service.observe.subscribe("request.failed", failed.append)
+
+    async def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("what is inside")
+
+    for verb in ("list_hooks", "publish"):
+        monkeypatch.setattr(service._store, verb, breaks)
+
+    answer = await client.call(method, path, {"entityName": "CLIENT", "actionName": "CREATE"})
+
+    assert answer.status == 500
+    assert is_an_envelope(answer)
+    assert b"inside" not in answer.body
+    assert "what is inside" in failed[0]["error"]

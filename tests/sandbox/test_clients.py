@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from embarc.core.access import ALL_FUNCTIONS, Caller
+from embarc.observe import Observer
 from embarc.sandbox import Sandbox, build
 from embarc.testing.asgi import Client
 from embarc.web.routes import router
@@ -44,7 +45,7 @@ def as_caller(caller: Caller) -> Callable[[Mapping[str, str]], Awaitable[Caller]
 
 @pytest.fixture
 def client(sandbox: Sandbox) -> Client:
-    return Client(router(sandbox.routes, as_caller(CALLER)), "x", "x")
+    return Client(router(sandbox.routes, as_caller(CALLER), Observer()), "x", "x")
 
 
 def events(sandbox: Sandbox) -> list[str]:
@@ -179,7 +180,7 @@ async def test_clients_are_listed_page_by_page_and_found_by_name(client: Client)
 async def test_one_tenant_does_not_see_anothers_clients(client: Client, sandbox: Sandbox) -> None:
     client_id = await made(client)
     other = Caller(**{name: getattr(CALLER, name) for name in Caller.__slots__} | {"tenant": "other"})
-    stranger = Client(router(sandbox.routes, as_caller(other)), "x", "x")
+    stranger = Client(router(sandbox.routes, as_caller(other), Observer()), "x", "x")
 
     assert (await stranger.call("GET", f"/clients/{client_id}")).status == 404
     assert (await stranger.ok("GET", "/clients"))["totalFilteredRecords"] == 0

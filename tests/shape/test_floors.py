@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "outbox": {"core"},
     "store": {"core"},
     "net": {"core"},
-    "web": {"core"},
+    "web": {"core", "observe"},
     "engine": {"core", "observe", "store", "net"},
     "api": {"core", "observe", "store", "web", "engine"},
     "inlets": {"core", "observe", "web"},

@@ -13,12 +13,13 @@ from embarc.api import hooks as hooks_api
 from embarc.api import log
 from embarc.api.ingest import PERMISSION, Ingest
 from embarc.core.catalogue import Catalogue
-from embarc.core.errors import EmbarcError, StoreUnavailable
+from embarc.core.errors import StoreUnavailable
 from embarc.engine.access import Access
 from embarc.engine.hooks import Hooks
 from embarc.engine.publish import Publisher
 from embarc.engine.read import Reader
-from embarc.web import openapi, problems
+from embarc.observe import Observe
+from embarc.web import openapi
 from embarc.web.routes import Call, Route, router
 
 BASE = "/api/v1"
@@ -47,16 +48,19 @@ def build(
     catalogue: Catalogue,
     check: Callable[[], Awaitable[None]],
     metrics: Callable[[], bytes],
+    observe: Observe,
     sandbox_routes: Sequence[Route],
     is_open_catalogue: bool,
 ) -> tuple[ASGIApp, list[Route]]:
     """The ASGI application of the service, and every route that it answers."""
-    ingest = Ingest(publisher.publish, access.authenticate, catalogue, is_open_catalogue=is_open_catalogue)
+    ingest = Ingest(
+        publisher.publish, access.authenticate, catalogue, observe, is_open_catalogue=is_open_catalogue
+    )
     routes = [*hooks_api.routes(hooks, catalogue), *log.routes(reader), *sandbox_routes]
     documented = [*routes, _post_events_route()]
-    api = router(routes, access.authenticate)
+    api = router(routes, access.authenticate, observe)
     service_routes = _service_routes(check, metrics, documented)
-    service = router(service_routes, access.authenticate)
+    service = router(service_routes, access.authenticate, observe)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -68,12 +72,7 @@ def build(
             base = next((base for base in BASES if path.startswith(base + "/")), None)
             handler = service if base is None else api
             scope = scope if base is None else {**scope, "path": path[len(base) :], "root_path": ""}
-        try:
-            await handler(scope, receive, send)
-        except Exception:
-            # uvicorn logs the traceback; the caller gets the envelope and not a word of what was inside.
-            await problems.answer(EmbarcError())(scope, receive, send)
-            raise
+        await handler(scope, receive, send)
 
     return app, [*documented, *service_routes]
 

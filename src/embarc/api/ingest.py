@@ -7,22 +7,22 @@ and the general JSON reader that the other routes use. What it accepts and how i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from embarc.core.access import Caller
 from embarc.core.catalogue import Catalogue
 from embarc.core.errors import EmbarcError, Forbidden, Invalid
 from embarc.core.events import EventKind
 from embarc.core.submissions import Receipt, Submission
 from embarc.engine.access import TENANT_HEADER
+from embarc.observe import Observe
 from embarc.web import problems, strict_json
 from embarc.web.event_body import EventBody, check_names, read_bodies, to_draft
-from embarc.web.routes import read_body
+from embarc.web.routes import Authenticate, read_body, unexpected
 
 PERMISSION = "CREATE_EVENT"
 MOST_EVENTS = 1000
@@ -40,14 +40,16 @@ class Ingest:
     def __init__(
         self,
         publish: Callable[[Submission], Awaitable[Receipt]],
-        authenticate: Callable[[Mapping[str, str]], Awaitable[Caller]],
+        authenticate: Authenticate,
         catalogue: Catalogue,
+        observe: Observe,
         *,
         is_open_catalogue: bool,
     ) -> None:
         self._publish = publish
         self._authenticate = authenticate
         self._catalogue = catalogue
+        self._observe = observe
         self._is_open_catalogue = is_open_catalogue
         self._kinds: dict[tuple[str, str], EventKind] = {}
 
@@ -59,6 +61,9 @@ class Ingest:
             return
         except EmbarcError as error:
             await problems.answer(error)(scope, receive, send)
+            return
+        except Exception:
+            await unexpected(self._observe, scope)(scope, receive, send)
             return
         body = msgspec.json.encode(_answer(receipt, is_list))
         headers = _CACHED_HEADERS if receipt.duplicate else _OK_HEADERS

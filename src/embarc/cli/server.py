@@ -22,6 +22,8 @@ from embarc.telemetry import log_to
 BROKEN_EXIT_CODE = 3
 """The disk failed under the store. A supervisor may start the process again; then the store is read anew."""
 _KEEP_ALIVE_SECONDS = 75
+_GRACE_SECONDS = 10
+"""For requests that are being answered when the service is asked to stop."""
 _BACKLOG = 2048
 _SWITCH_SECONDS = 0.05
 """How long the loop may keep the interpreter's lock while the store's writer wants it. The loop gives it up by itself at
@@ -69,6 +71,7 @@ class RunningServer:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
             backlog=_BACKLOG,
         )
         server = _Server(config)
@@ -89,8 +92,10 @@ class RunningServer:
 
     def stop(self) -> None:
         """Ask it to stop; safe to call from a signal handler, and more than once."""
-        self.service.observe("service.stopping")
-        self._server.should_exit = True
+        if not self._server.should_exit:
+            self.service.observe("service.stopping")
+            self.service.stop_claiming()
+            self._server.should_exit = True
 
     async def until_stopped(self) -> int:
         """Wait for the end: no new requests, what was begun finished or given back. Returns the exit code."""

@@ -119,10 +119,14 @@ class Dispatcher:
         loops = (self._claim_forever, self._settle_forever, self._renew_forever)
         self._tasks = [asyncio.create_task(loop(), name=f"embarc{loop.__name__}") for loop in loops]
 
-    async def stop(self) -> None:
-        """No new claims; wait for the attempts in flight, record them, surrender the rest."""
+    def stop_claiming(self) -> None:
+        """No new claims: nothing is taken from the store any more, and nothing is born claimed."""
         self._stopping = True
         self._wake.set()
+
+    async def stop(self) -> None:
+        """No new claims; wait for the attempts in flight, record them, surrender the rest."""
+        self.stop_claiming()
         if not self._tasks:
             return
         claiming, settling, renewing = self._tasks

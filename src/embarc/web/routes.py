@@ -7,6 +7,7 @@ OpenAPI document and the tests that check every route.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from embarc.core.access import Caller
 from embarc.core.errors import EmbarcError, Forbidden, MethodNotAllowed, NotFound, TooLarge
 from embarc.core.fields import Fields
+from embarc.observe import Observe
 from embarc.web import problems, strict_json
 
 BODY_LIMIT = 1024 * 1024
@@ -68,15 +70,19 @@ class Route:
     """Query parameters and what each means, for the OpenAPI document."""
 
 
-def router(
-    routes: Sequence[Route], authenticate: Callable[[Mapping[str, str]], Awaitable[Caller]]
-) -> ASGIApp:
+Authenticate = Callable[[Mapping[str, str]], Awaitable[Caller]]
+"""Finds the caller behind a request's headers; raises `Unauthenticated` or `Forbidden`."""
+
+
+def router(routes: Sequence[Route], authenticate: Authenticate, observe: Observe) -> ASGIApp:
     """An ASGI application that answers these routes, each under the base path it is mounted at."""
     methods: dict[str, set[str]] = {}
     for route in routes:
         methods.setdefault(route.path, set()).add(route.method)
     table = Router(
-        routes=[StarletteRoute(r.path, _Endpoint(r, authenticate), methods=[r.method]) for r in routes],
+        routes=[
+            StarletteRoute(r.path, _Endpoint(r, authenticate, observe), methods=[r.method]) for r in routes
+        ],
         redirect_slashes=False,
     )
 
@@ -89,6 +95,12 @@ def router(
             await problems.answer(problem)(scope, receive, send)
 
     return app
+
+
+def unexpected(observe: Observe, scope: Scope) -> Response:
+    """The answer to an error of ours: the log gets its inside, the caller not a word of it."""
+    observe("request.failed", method=scope["method"], path=scope["path"], error=traceback.format_exc())
+    return problems.answer(EmbarcError())
 
 
 async def read_body(receive: Receive, limit: int = BODY_LIMIT) -> bytes:
@@ -113,9 +125,10 @@ async def read_body(receive: Receive, limit: int = BODY_LIMIT) -> bytes:
 class _Endpoint:
     """The ASGI endpoint of one route."""
 
-    def __init__(self, route: Route, authenticate: Callable[[Mapping[str, str]], Awaitable[Caller]]) -> None:
+    def __init__(self, route: Route, authenticate: Authenticate, observe: Observe) -> None:
         self.route = route
         self.authenticate = authenticate
+        self.observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -124,6 +137,8 @@ class _Endpoint:
             return
         except EmbarcError as error:
             response = problems.answer(error)
+        except Exception:
+            response = unexpected(self.observe, scope)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
