@@ -28,6 +28,8 @@ HELD_PER_SLOT = 8
 """Deliveries that a lane holds for each attempt it may have in flight: enough to never wait for a claim."""
 HELD_IN_ALL = 8192
 """Deliveries that one process holds: bounds its memory whatever the backlog."""
+IDLE_WORKERS = 512
+"""Slots that wait for more work as they are; further ones end and are made anew."""
 CLAIM_PAGE = 512
 POLL_SECONDS = 1.0
 """How long due work of unknown origin may go unnoticed. Wake-ups are hints, polling is the truth."""
@@ -44,6 +46,7 @@ class _Lane:
     in_flight: int = 0
     reserved: int = 0
     has_backlog: bool = False
+    idle: list[asyncio.Future[None]] = field(default_factory=list)
 
     @property
     def room(self) -> int:
@@ -81,6 +84,7 @@ class Dispatcher:
         self._has_settlements = asyncio.Event()
         self._workers: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._idle = 0
         self._stopping = False
         self._token = 0
 
@@ -134,6 +138,10 @@ class Dispatcher:
         waiting = [claim for lane in self._lanes.values() for claim in lane.queue]
         for lane in self._lanes.values():
             lane.queue.clear()
+            for worker in lane.idle:
+                lane.in_flight += 1
+                worker.set_result(None)
+            lane.idle.clear()
         if self._workers:
             await asyncio.wait(self._workers)
         self._has_settlements.set()
@@ -192,32 +200,53 @@ class Dispatcher:
             return
         lane = self._lane(prepared)
         lane.queue.append(claim)
-        if lane.in_flight < lane.limit:
+        if lane.idle:
+            self._idle -= 1
+            lane.idle.pop().set_result(None)
+            lane.in_flight += 1
+        elif lane.in_flight < lane.limit:
             lane.in_flight += 1
             self._spawn(self._work(lane))
 
     # -- attempting --------------------------------------------------------------------------------------------
 
     async def _work(self, lane: _Lane) -> None:
-        """One slot of a lane: attempts one delivery after another while there are any."""
+        """One slot of a lane: attempts one delivery after another, and waits a while for more."""
         try:
-            while lane.queue and not self._stopping and lane.in_flight <= lane.limit:
-                claim = lane.queue.popleft()
-                if (claim.event_key, claim.hook_id) not in self._held:
-                    continue  # the lease was lost while it stood in line
-                prepared = self._registry.get(claim.hook_id)
-                if prepared is None or not prepared.hook.is_active:
-                    await self._give_back(claim)
-                    continue
-                settlement = await self._deliverer.deliver(claim, prepared)
-                self._settlements.append(
-                    settlement
-                )  # not in one line: the list is another one after the await
-                self._has_settlements.set()
+            while not self._stopping and lane.in_flight <= lane.limit:
+                if lane.queue:
+                    await self._attempt(lane, lane.queue.popleft())
+                elif self._idle < IDLE_WORKERS:
+                    await self._wait_for_work(lane)
+                else:
+                    return
         finally:
             lane.in_flight -= 1
-            if lane.has_backlog and lane.room >= lane.limit:
-                self._wake.set()
+            self._refill(lane)
+
+    async def _attempt(self, lane: _Lane, claim: Claim) -> None:
+        if (claim.event_key, claim.hook_id) not in self._held:
+            return  # the lease was lost while it stood in line
+        prepared = self._registry.get(claim.hook_id)
+        if prepared is None or not prepared.hook.is_active:
+            await self._give_back(claim)
+            return
+        settlement = await self._deliverer.deliver(claim, prepared)
+        self._settlements.append(settlement)  # not in one line: the list is another one after the await
+        self._has_settlements.set()
+
+    async def _wait_for_work(self, lane: _Lane) -> None:
+        """Give the slot back until `_enqueue` hands it over again: making a task for each delivery costs more."""
+        self._refill(lane)
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lane.idle.append(waiting)
+        lane.in_flight -= 1
+        self._idle += 1
+        await waiting
+
+    def _refill(self, lane: _Lane) -> None:
+        if lane.has_backlog and lane.room >= lane.limit:
+            self._wake.set()
 
     # -- settling ----------------------------------------------------------------------------------------------
 

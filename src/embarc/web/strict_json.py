@@ -54,9 +54,9 @@ def check(raw: bytes) -> bytes:
     """
     _check_text(raw)
     try:
-        compact = msgspec.json.format(raw, indent=-1)
-        if msgspec.json.encode(msgspec.json.decode(raw)) == compact:
-            return compact
+        encoded = msgspec.json.encode(msgspec.json.decode(raw))
+        if encoded == raw or encoded == msgspec.json.format(raw, indent=-1):
+            return encoded
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         pass  # parse() finds the words for it, or reads what msgspec does not
     parse(raw)

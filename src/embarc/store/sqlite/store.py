@@ -242,7 +242,8 @@ class SqliteStore:
         conditions: list[tuple[str, Any]] = [
             ("d.tenant = ?", tenant),
             ("(d.event_key, d.hook_id) < (?, ?)", before),
-            ("d.state = ?", which.state.value if which.state else None),
+            # In the text, not bound: only so can SQLite know that the partial index has all the rows.
+            (f"d.state = '{which.state}'", () if which.state else None),
             ("d.hook_id = ?", which.hook_id),
             ("d.event_key = ?", which.event_key),
             ("e.entity_name = ?", which.entity_name),

@@ -66,8 +66,8 @@ create index deliveries_due on deliveries (hook_id, due_at_ms) where due_at_ms i
 
 create index deliveries_by_hook on deliveries (tenant, hook_id, event_key);
 
-create index deliveries_in_trouble on deliveries (tenant, state, event_key)
-where state in ('exhausted', 'cancelled');
+-- What operators look for. Most rows are delivered and not in it.
+create index deliveries_by_state on deliveries (tenant, state, event_key) where state <> 'delivered';
 
 create table attempts (
   tenant text not null,
