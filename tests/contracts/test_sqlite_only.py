@@ -68,6 +68,14 @@ async def test_what_a_process_held_when_it_ended_is_due_as_soon_as_another_opens
     await store.close()
 
 
+async def test_a_closed_store_is_one_file_and_its_key(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "embarc.db")
+    await store.add_hook(Factory(ManualClock()).hook())
+    await store.close()
+
+    assert {file.name for file in tmp_path.iterdir()} == {"embarc.db", "embarc.db.key", "embarc.db.lock"}
+
+
 async def test_secrets_are_not_readable_in_the_file(tmp_path: Path) -> None:
     store = await opened(tmp_path / "embarc.db")
     await store.add_hook(Factory(ManualClock()).hook())
@@ -85,6 +93,7 @@ async def test_the_key_file_is_for_its_owner_only_and_needed(tmp_path: Path) -> 
     await store.close()
     key_file = tmp_path / "embarc.db.key"
     assert key_file.stat().st_mode & 0o077 == 0
+    assert (tmp_path / "embarc.db").stat().st_mode & 0o077 == 0
 
     key_file.unlink()
     store = await opened(tmp_path / "embarc.db")

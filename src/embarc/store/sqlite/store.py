@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +80,9 @@ class SqliteStore:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         lock_file = _lock(path)
+        os.close(
+            os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
+        )  # for its owner only, and the log beside it likewise
         connection = connect(path)
         _migrate(connection, int(clock() * 1000))
         vault = vault or Vault.from_file(path.with_name(path.name + ".key"))
@@ -296,10 +300,11 @@ class SqliteStore:
         await self._write(lambda connection: None)
 
     async def close(self) -> None:
-        await self._writer.close()
+        # The writer last: SQLite empties the log into the database when its last connection is closed, if that may write.
         self._readers.shutdown()
         for connection in self._reader_connections:
             connection.close()
+        await self._writer.close()
         self._lock_file.close()
 
     # -- inside ------------------------------------------------------------------------------------------------
