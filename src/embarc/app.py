@@ -26,6 +26,7 @@ from embarc.engine.hooks import Hooks
 from embarc.engine.publish import Publisher
 from embarc.engine.read import Reader
 from embarc.engine.registry import Registry
+from embarc.engine.replay import Replayer
 from embarc.inlets.relay import Relay, SqliteSource
 from embarc.net.resolver import SystemResolver
 from embarc.net.transport import CurlTransport
@@ -81,11 +82,18 @@ class Service:
         transport = CurlTransport(policy=policy, resolver=SystemResolver())
         catalogue = load_catalogue()
         registry = Registry(store)
+        dispatchers: list[Dispatcher] = []
+
+        async def hooks_changed() -> None:
+            await registry.refresh()
+            for one in dispatchers:
+                one.wake()
+
         hooks = Hooks(
             store,
             catalogue,
             policy,
-            on_change=registry.refresh,
+            on_change=hooks_changed,
             observe=observer,
             is_open_catalogue=settings.open_catalogue,
         )
@@ -95,10 +103,12 @@ class Service:
             Deliverer(transport, clock=time.time, chance=random.random, worker=worker),
             disable_hook=hooks.disable,
             random_bits=system_random.getrandbits,
+            chance=random.random,
             monotonic=time.monotonic,
             observe=observer,
             lease_seconds=settings.lease_seconds,
         )
+        dispatchers.append(dispatcher)
         publisher = Publisher(
             store,
             registry,
@@ -119,7 +129,8 @@ class Service:
             woken.append(relay)
         app, routes = doors.build(
             hooks=hooks,
-            reader=Reader(store, registry),
+            reader=Reader(store, dispatcher.why_held),
+            replayer=Replayer(store, registry, dispatcher.wake),
             publisher=publisher,
             access=access,
             catalogue=catalogue,

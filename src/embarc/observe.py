@@ -18,6 +18,8 @@ NAMES = {
     "deliveries.claimed": "Due deliveries were taken from the store.",
     "deliveries.surrendered": "Deliveries that were not attempted were given back.",
     "dispatcher.failed": "The dispatcher could not reach the store and tries again.",
+    "hook.failing": "An endpoint keeps failing: nothing is sent to it until a probe succeeds.",
+    "hook.recovered": "A failing endpoint answers again; sending begins slowly.",
     "hook.disabled": "A hook was disabled by its receiver's answer.",
     "hooks.changed": "The hooks in memory were read again.",
     "relay.failed": "The outbox could not be read or published from, and is tried again.",

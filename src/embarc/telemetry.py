@@ -21,6 +21,7 @@ from embarc.observe import NAMES, Observer
 _WARNINGS = {
     "dispatcher.failed",
     "hook.disabled",
+    "hook.failing",
     "delivery.lease_lost",
     "relay.failed",
     "request.failed",

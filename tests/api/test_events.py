@@ -215,3 +215,87 @@ async def test_what_is_neither_an_event_nor_a_list_is_refused(client: Client, bo
     answer = await client.call("POST", "events", body)
 
     assert answer.status == 400
+
+
+async def hooked(client: Client, url: str, **config: str) -> str:
+    hook = {
+        "name": "Web",
+        "isActive": True,
+        "events": [{"entityName": "CLIENT", "actionName": "*"}],
+        "config": {"Payload URL": url, "Content Type": "json", **config},
+    }
+    return f"hooks/{(await client.ok('POST', 'hooks', hook))['resourceId']}"
+
+
+async def test_a_delivery_is_replayed_with_the_same_id_and_marked_as_such(
+    client: Client, receiver: ScriptedReceiver
+) -> None:
+    await hooked(client, receiver.url)
+    posted = await client.ok("POST", "events", EVENT)
+    delivery = await settled(client, posted["eventId"])
+
+    answer = await client.ok("POST", f"deliveries/{delivery['id']}?command=replay")
+    first, again = await receiver.received(2)
+
+    assert answer == {"resourceIdentifier": delivery["id"]}
+    assert first.header("webhook-id") == again.header("webhook-id") == posted["eventId"]
+    assert first.body == again.body
+    assert again.header("X-Embarc-Replay") == "1"
+    assert again.header("X-Embarc-Attempt") == "2"
+
+
+async def test_what_waits_for_a_paused_hook_can_be_cancelled_and_replayed(
+    client: Client, receiver: ScriptedReceiver
+) -> None:
+    path = await hooked(client, receiver.url)
+    await client.ok("POST", f"{path}?command=pause")
+    posted = await client.ok("POST", "events", EVENT)
+    (held,) = (await client.ok("GET", f"events/{posted['eventId']}"))["deliveries"]
+
+    await client.ok("POST", f"deliveries/{held['id']}?command=cancel")
+    cancelled = await client.ok("GET", f"deliveries/{held['id']}")
+    again = await client.call("POST", f"deliveries/{held['id']}?command=cancel")
+    await client.ok("POST", f"{path}?command=resume")
+    await client.ok("POST", f"deliveries/{held['id']}?command=replay")
+    await receiver.received(1)
+
+    assert (held["state"], held["reason"]) == ("held", "the hook is paused")
+    assert (cancelled["state"], cancelled["reason"]) == ("cancelled", "cancelled by admin")
+    assert (again.status, again.codes) == (403, ["error.msg.delivery.not.waiting"])
+
+
+async def test_a_delivery_of_a_deleted_hook_has_nowhere_to_go(
+    client: Client, receiver: ScriptedReceiver
+) -> None:
+    path = await hooked(client, receiver.url)
+    posted = await client.ok("POST", "events", EVENT)
+    delivery = await settled(client, posted["eventId"])
+    await client.ok("DELETE", path)
+
+    answer = await client.call("POST", f"deliveries/{delivery['id']}?command=replay")
+
+    assert (answer.status, answer.codes) == (403, ["error.msg.delivery.hook.deleted"])
+
+
+async def test_a_disabled_hook_is_enabled_by_a_command_and_gets_what_was_held(
+    client: Client, receiver: ScriptedReceiver
+) -> None:
+    receiver.answers(410, 200)
+    path = await hooked(client, receiver.url)
+    await client.ok("POST", "events", EVENT)
+    await receiver.received(1)
+    while (await client.ok("GET", path))["isActive"]:
+        pass
+
+    await client.ok("POST", f"{path}?command=enable")
+
+    first, again = await receiver.received(2)
+    assert first.header("webhook-id") == again.header("webhook-id")
+
+
+@pytest.mark.parametrize("path", ["hooks/1", "deliveries/dlv_x", "clients/1"])
+async def test_an_unknown_command_names_those_there_are(client: Client, path: str) -> None:
+    answer = await client.call("POST", f"{path}?command=explode", {})
+
+    assert (answer.status, answer.parameters) == (400, ["command"])
+    assert "There are:" in answer.json["errors"][0]["defaultUserMessage"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from embarc.core.attempts import Result
 from embarc.core.deliveries import State
 from embarc.core.ids import parse_event_id
-from embarc.engine.dispatch import HELD_PER_SLOT
-from embarc.store.base import DeliveryFilter
+from embarc.engine.lanes import HELD_PER_SLOT
+from embarc.store.base import DeliveryFilter, DeliveryRecord
 from embarc.testing.engine import EngineLab
 from embarc.testing.receiver import ScriptedReceiver
 
@@ -55,7 +56,7 @@ async def dead_is_full(engine: EngineLab, dead: ScriptedReceiver) -> None:
     await dead.received(2)
 
 
-async def test_attempts_in_flight_stay_within_the_hooks_concurrency(
+async def test_attempts_in_flight_stay_within_the_hooks_concurrency_and_halve_when_nobody_answers(
     engine: EngineLab, receiver: ScriptedReceiver
 ) -> None:
     receiver.answers("hang")
@@ -63,12 +64,12 @@ async def test_attempts_in_flight_stay_within_the_hooks_concurrency(
     await engine.publish(7)
     await receiver.received(3)
 
-    at_first = len(receiver.requests)
     for _ in range(3):
         await engine.next_attempt()
-    await receiver.received(6)
+    await receiver.received(4)
+    await engine.next_attempt()
 
-    assert at_first == 3
+    assert len(receiver.requests) <= 5  # three at first, then one at a time
 
 
 async def test_a_backlog_beyond_what_a_process_holds_is_worked_off_in_order(
@@ -146,3 +147,74 @@ async def test_a_lease_is_renewed_while_its_attempt_runs(tmp_path: Path) -> None
         assert settlement.attempt.outcome.result is Result.TIMEOUT
         assert len(receiver.requests) == 1
         await engine.stop()
+
+
+async def test_an_endpoint_that_keeps_failing_is_left_alone_and_probed_with_one(
+    engine: EngineLab, receiver: ScriptedReceiver
+) -> None:
+    failing, recovered = asyncio.Event(), asyncio.Event()
+    engine.observer.subscribe("hook.failing", lambda facts: failing.set())
+    engine.observer.subscribe("hook.recovered", lambda facts: recovered.set())
+    receiver.answers(500, 500, 500, 500, 500, 500, 200)
+    hook_id = await engine.hook(receiver.url, concurrency="1", retry_schedule="3600")
+    await engine.publish(10)
+    async with asyncio.timeout(10):
+        await failing.wait()
+    for _ in range(5):
+        await engine.next_attempt()
+    page, _ = await engine.reader.deliveries("default", DeliveryFilter(hook_id=hook_id), None, 20)
+
+    engine.later(40)
+    probe = await engine.next_attempt()
+    engine.later(30)
+    at_second_pause = len(receiver.requests)
+    engine.later(60)
+    async with asyncio.timeout(10):
+        await recovered.wait()
+    for _ in range(4):
+        await engine.next_attempt()
+
+    assert {view.standing for view in page} == {"held"}
+    assert "keeps failing" in page[0].held_because
+    assert probe.attempt.outcome.status == 500
+    assert at_second_pause == 6
+    attempts = [record.attempts for record in await records(engine, hook_id)]
+    assert sum(attempts) == len(receiver.requests) == 10
+    assert max(attempts) == 1  # nothing was spent while the breaker was open
+
+
+async def records(engine: EngineLab, hook_id: int) -> Sequence[DeliveryRecord]:
+    return await engine.store.list_deliveries(
+        "default", DeliveryFilter(hook_id=hook_id), before=None, limit=100
+    )
+
+
+async def test_a_rate_limit_spaces_attempts_out_whatever_the_concurrency(
+    engine: EngineLab, receiver: ScriptedReceiver
+) -> None:
+    await engine.hook(receiver.url, rate_limit="20", concurrency="16")
+    await engine.publish(9)
+
+    times = [(await engine.next_attempt()).attempt.started_at_ms for _ in range(9)]
+
+    # Never faster than the rate; two may go in the first tenth of a second.
+    assert (max(times) - min(times)) / 1000 >= (9 - 1 - 2) / 20
+
+
+async def test_a_paused_hook_keeps_its_events_and_gets_them_when_it_is_resumed(
+    engine: EngineLab, receiver: ScriptedReceiver
+) -> None:
+    hook_id = await engine.hook(receiver.url)
+    await engine.hooks.pause("default", str(hook_id))
+    receipt = await engine.publish(3)
+    page, _ = await engine.reader.deliveries("default", DeliveryFilter(hook_id=hook_id), None, 20)
+    before = len(receiver.requests)
+
+    await engine.hooks.resume("default", str(hook_id))
+    engine.dispatcher.wake()
+    requests = await receiver.received(3)
+
+    assert receipt.deliveries == 3
+    assert before == 0
+    assert {(view.standing, view.held_because) for view in page} == {("held", "the hook is paused")}
+    assert {request.header("webhook-id") for request in requests} == set(receipt.event_ids)

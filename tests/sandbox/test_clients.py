@@ -160,7 +160,7 @@ async def test_an_unknown_command_is_told_with_those_there_are(client: Client) -
     answer = await client.call("POST", f"/clients/{client_id}?command=explode", {})
 
     assert (answer.status, answer.parameters) == (400, ["command"])
-    assert "There is: activate" in answer.json["errors"][0]["defaultUserMessage"]
+    assert "There are: activate" in answer.json["errors"][0]["defaultUserMessage"]
 
 
 async def test_clients_are_listed_page_by_page_and_found_by_name(client: Client) -> None:

@@ -18,6 +18,7 @@ from embarc.engine.access import Access
 from embarc.engine.hooks import Hooks
 from embarc.engine.publish import Publisher
 from embarc.engine.read import Reader
+from embarc.engine.replay import Replayer
 from embarc.observe import Observe
 from embarc.web import openapi
 from embarc.web.routes import Call, Route, router
@@ -43,6 +44,7 @@ def build(
     *,
     hooks: Hooks,
     reader: Reader,
+    replayer: Replayer,
     publisher: Publisher,
     access: Access,
     catalogue: Catalogue,
@@ -56,7 +58,7 @@ def build(
     ingest = Ingest(
         publisher.publish, access.authenticate, catalogue, observe, is_open_catalogue=is_open_catalogue
     )
-    routes = [*hooks_api.routes(hooks, catalogue), *log.routes(reader), *sandbox_routes]
+    routes = [*hooks_api.routes(hooks, catalogue), *log.routes(reader, replayer), *sandbox_routes]
     documented = [*routes, _post_events_route()]
     api = router(routes, access.authenticate, observe)
     service_routes = _service_routes(check, metrics, documented)

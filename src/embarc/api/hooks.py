@@ -8,7 +8,7 @@ from embarc.api import wire
 from embarc.core.catalogue import Catalogue
 from embarc.core.hooks import Hook
 from embarc.engine.hooks import Hooks
-from embarc.web.routes import Call, Route
+from embarc.web.routes import Call, Route, unsupported_command
 
 _EXAMPLE = {
     "name": "client-events",
@@ -50,6 +50,15 @@ def routes(hooks: Hooks, catalogue: Catalogue) -> list[Route]:
 
     async def delete_hook(call: Call) -> dict[str, Any]:
         hook = await hooks.delete(call.caller.tenant, call.path["hookId"])
+        return {"resourceId": hook.id}
+
+    commands = {"pause": hooks.pause, "resume": hooks.resume, "enable": hooks.enable}
+
+    async def command(call: Call) -> dict[str, Any]:
+        run = commands.get(call.query.get("command", ""))
+        if run is None:
+            raise unsupported_command(call, commands)
+        hook = await run(call.caller.tenant, call.path["hookId"])
         return {"resourceId": hook.id}
 
     with_template = (("template", "`true` adds the template and the catalogue"),)
@@ -96,6 +105,15 @@ def routes(hooks: Hooks, catalogue: Catalogue) -> list[Route]:
             summary="Change a hook; events and config replace what was there",
             tag="hooks",
             body={"isActive": False},
+        ),
+        Route(
+            method="POST",
+            path="/hooks/{hookId}",
+            handler=command,
+            permission="UPDATE_HOOK",
+            summary="`?command=pause`, `resume` or `enable`",
+            tag="hooks",
+            query=(("command", ", ".join(commands)),),
         ),
         Route(
             method="DELETE",

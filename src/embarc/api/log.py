@@ -15,8 +15,9 @@ from embarc.core.events import timestamp_text
 from embarc.core.fields import nearest
 from embarc.core.ids import delivery_id, event_id
 from embarc.engine.read import DeliveryView, Reader
+from embarc.engine.replay import Replayer
 from embarc.store.base import PAGE_LIMIT, DeliveryFilter, EventFilter, EventRecord
-from embarc.web.routes import Call, Route
+from embarc.web.routes import Call, Route, unsupported_command
 
 _DEFAULT_LIMIT = 50
 _PAGING = (
@@ -33,7 +34,7 @@ _KIND = (
 _STATES = [state.value for state in State]
 
 
-def routes(reader: Reader) -> list[Route]:
+def routes(reader: Reader, replayer: Replayer) -> list[Route]:
     """The routes of the log."""
 
     async def list_events(call: Call) -> dict[str, Any]:
@@ -75,7 +76,27 @@ def routes(reader: Reader) -> list[Route]:
         view, attempts = await reader.delivery(call.caller.tenant, call.path["deliveryId"])
         return _delivery(view) | {"attempts": [_attempt(attempt) for attempt in attempts]}
 
+    async def command(call: Call) -> dict[str, Any]:
+        identifier = call.path["deliveryId"]
+        match call.query.get("command"):
+            case "replay":
+                await replayer.replay(call.caller.tenant, identifier)
+            case "cancel":
+                await replayer.cancel(call.caller.tenant, identifier, call.caller.username)
+            case _:
+                raise unsupported_command(call, ("replay", "cancel"))
+        return {"resourceIdentifier": identifier}
+
     return [
+        Route(
+            method="POST",
+            path="/deliveries/{deliveryId}",
+            handler=command,
+            permission="UPDATE_DELIVERY",
+            summary="`?command=replay` sends it again, `cancel` stops trying",
+            tag="deliveries",
+            query=(("command", "replay, cancel"),),
+        ),
         Route(
             method="GET",
             path="/events",

@@ -23,6 +23,7 @@ def hook(found: Hook) -> dict[str, Any]:
         "name": found.name,
         "displayName": found.display_name,
         "isActive": found.is_active,
+        "isPaused": found.is_paused,
         "createdAt": _date(found.created_at_ms),
         "updatedAt": _date(found.updated_at_ms),
         "templateId": 0,

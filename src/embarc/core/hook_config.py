@@ -25,6 +25,8 @@ LONGEST_VALUE = 2000
 MOST_RETRIES = 50
 LONGEST_WAIT = 7 * 86_400
 MOST_CONCURRENCY = 64
+SLOWEST_RATE = 0.1
+FASTEST_RATE = 10_000
 
 URL = "Payload URL"
 CONTENT_TYPE = "Content Type"
@@ -76,6 +78,10 @@ def _concurrency(endpoint: Endpoint, value: str) -> Endpoint:
     return replace(endpoint, concurrency=int(_number(value, 1, MOST_CONCURRENCY, whole=True)))
 
 
+def _rate_limit(endpoint: Endpoint, value: str) -> Endpoint:
+    return replace(endpoint, rate_limit=_number(value, SLOWEST_RATE, FASTEST_RATE))
+
+
 def _number(text: str, least: float, most: float, *, whole: bool = False) -> float:
     try:
         number = float(text)
@@ -106,7 +112,7 @@ FIELDS = (
     ),
     ConfigField(
         name="Concurrency",
-        help=f"Attempts that may be under way at once, 1 to {MOST_CONCURRENCY}.",
+        help=f"Attempts that may be under way at once, 1 to {MOST_CONCURRENCY}; halves by itself on signs of overload.",
         placeholder=str(DEFAULT_CONCURRENCY),
         apply=_concurrency,
     ),
@@ -115,6 +121,12 @@ FIELDS = (
         help=f"Retries after the first attempt, 0 to {MOST_RETRIES}.",
         placeholder=str(DEFAULT_MAX_RETRIES),
         apply=_max_retries,
+    ),
+    ConfigField(
+        name="Rate Limit",
+        help=f"Requests per second, {SLOWEST_RATE:g} to {FASTEST_RATE:g}; without it as fast as the concurrency allows.",
+        placeholder="50",
+        apply=_rate_limit,
     ),
     ConfigField(
         name="Retry Schedule",

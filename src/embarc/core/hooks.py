@@ -30,6 +30,8 @@ class Endpoint:
     schedule: RetrySchedule = DEFAULT_SCHEDULE
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     concurrency: int = DEFAULT_CONCURRENCY
+    rate_limit: float | None = None
+    """Requests per second; None: as fast as its concurrency allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class Hook:
     name: str
     display_name: str
     is_active: bool
+    is_paused: bool = False
+    """A person stopped sending for a while: its events are kept as deliveries and wait."""
     subscriptions: tuple[EventKind, ...]
     config: Mapping[str, str]
     endpoint: Endpoint

@@ -12,20 +12,18 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from embarc.core.deliveries import Claim, Settlement
 from embarc.core.errors import EmbarcError
+from embarc.core.pacing import BreakerState, RateLimit
 from embarc.engine.deliver import Deliverer
+from embarc.engine.lanes import Lane
 from embarc.engine.registry import Prepared, Registry
 from embarc.observe import Observe
 from embarc.store.base import Store
 
-HELD_PER_SLOT = 8
-"""Deliveries that a lane holds for each attempt it may have in flight: enough to never wait for a claim."""
 HELD_IN_ALL = 8192
 """Deliveries that one process holds: bounds its memory whatever the backlog."""
 IDLE_WORKERS = 512
@@ -35,22 +33,6 @@ POLL_SECONDS = 1.0
 """How long due work of unknown origin may go unnoticed. Wake-ups are hints, polling is the truth."""
 AGAIN_SECONDS = 1.0
 """Pause before the store is asked again after it failed."""
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One hook's work in this process."""
-
-    limit: int
-    queue: deque[Claim] = field(default_factory=deque)
-    in_flight: int = 0
-    reserved: int = 0
-    has_backlog: bool = False
-    idle: list[asyncio.Future[None]] = field(default_factory=list)
-
-    @property
-    def room(self) -> int:
-        return self.limit * HELD_PER_SLOT - len(self.queue) - self.in_flight - self.reserved
 
 
 class Dispatcher:
@@ -64,6 +46,7 @@ class Dispatcher:
         *,
         disable_hook: Callable[[str, int, str], Coroutine[Any, Any, None]],
         random_bits: Callable[[int], int],
+        chance: Callable[[], float],
         monotonic: Callable[[], float],
         observe: Observe,
         lease_seconds: float,
@@ -73,10 +56,13 @@ class Dispatcher:
         self._deliverer = deliverer
         self._disable_hook = disable_hook
         self._random_bits = random_bits
+        self._chance = chance
         self._monotonic = monotonic
         self._observe = observe
         self._lease_seconds = lease_seconds
-        self._lanes: dict[int, _Lane] = {}
+        self._lanes: dict[int, Lane] = {}
+        self._configured: dict[int, int] = {}
+        """The version of each hook that its lane goes by."""
         self._held: dict[tuple[bytes, int], tuple[Claim, float]] = {}
         self._reserved = 0
         self._settlements: list[Settlement] = []
@@ -85,6 +71,7 @@ class Dispatcher:
         self._workers: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._idle = 0
+        self._stop_waiting = asyncio.Event()
         self._stopping = False
         self._token = 0
 
@@ -93,7 +80,13 @@ class Dispatcher:
     def reserve(self, prepared: Prepared) -> int | None:
         """A lease token for a delivery that is about to be born, or None where this lane has no room for it."""
         lane = self._lane(prepared)
-        if lane.has_backlog or lane.room <= 0 or self._stopping or self._held_in_all >= HELD_IN_ALL:
+        if (
+            lane.has_backlog
+            or prepared.hook.is_paused
+            or self._stopping
+            or self._held_in_all >= HELD_IN_ALL
+            or lane.room(self._monotonic()) <= 0
+        ):
             return None
         lane.reserved += 1
         self._reserved += 1
@@ -116,6 +109,19 @@ class Dispatcher:
         """Something may have become due."""
         self._wake.set()
 
+    def why_held(self, hook_id: int) -> str:
+        """Why nothing is sent to this hook now; empty where something may be."""
+        reason = self._registry.why_held(hook_id)
+        lane = self._lanes.get(hook_id)
+        if reason or lane is None or lane.breaker.state is BreakerState.CLOSED:
+            return reason
+        pause = lane.breaker.pause(self._monotonic())
+        return (
+            f"the endpoint keeps failing, the next probe is in {pause:.0f} s"
+            if pause
+            else "the endpoint is probed"
+        )
+
     # -- life --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -126,6 +132,7 @@ class Dispatcher:
     def stop_claiming(self) -> None:
         """No new claims: nothing is taken from the store any more, and nothing is born claimed."""
         self._stopping = True
+        self._stop_waiting.set()
         self._wake.set()
 
     async def stop(self) -> None:
@@ -161,25 +168,27 @@ class Dispatcher:
                 self._observe("dispatcher.failed", reason=str(error))
                 pause = AGAIN_SECONDS
             if pause > 0:
-                await self._sleep(pause)
+                await _wait(self._wake, pause)
 
     async def _claim_due(self) -> float:
         """Fill the lanes that have room with what is due; returns the seconds to wait for more."""
         pause = POLL_SECONDS
+        now = self._monotonic()
         wanted: dict[int, int] = {}
         page = min(CLAIM_PAGE, HELD_IN_ALL - self._held_in_all)
         for due in await self._store.due():
             prepared = self._registry.get(due.hook_id)
-            if prepared is None or not prepared.hook.is_active:
-                continue
-            if due.in_seconds > 0:
-                pause = min(pause, due.in_seconds)
-                self._lane(prepared).has_backlog = False
+            if prepared is None or self._registry.why_held(due.hook_id):
                 continue
             lane = self._lane(prepared)
-            lane.has_backlog = True
-            if lane.room > 0 and lane.room >= lane.limit and page > 0:
-                wanted[due.hook_id] = lane.room
+            lane.has_backlog = due.in_seconds <= 0
+            if not lane.has_backlog:
+                pause = min(pause, due.in_seconds)
+                continue
+            pause = min(pause, lane.breaker.pause(now) or pause)
+            room = lane.room(now)
+            if page > 0 and room >= (lane.limit if lane.breaker.state is BreakerState.CLOSED else 1):
+                wanted[due.hook_id] = room
         if not wanted:
             return pause
         share = max(1, page // len(wanted))
@@ -204,13 +213,13 @@ class Dispatcher:
             self._idle -= 1
             lane.idle.pop().set_result(None)
             lane.in_flight += 1
-        elif lane.in_flight < lane.limit:
+        elif lane.has_slot():
             lane.in_flight += 1
             self._spawn(self._work(lane))
 
     # -- attempting --------------------------------------------------------------------------------------------
 
-    async def _work(self, lane: _Lane) -> None:
+    async def _work(self, lane: Lane) -> None:
         """One slot of a lane: attempts one delivery after another, and waits a while for more."""
         try:
             while not self._stopping and lane.in_flight <= lane.limit:
@@ -224,18 +233,49 @@ class Dispatcher:
             lane.in_flight -= 1
             self._refill(lane)
 
-    async def _attempt(self, lane: _Lane, claim: Claim) -> None:
+    async def _attempt(self, lane: Lane, claim: Claim) -> None:
+        if lane.rate is not None:
+            await self._pace(lane, lane.rate)
         if (claim.event_key, claim.hook_id) not in self._held:
             return  # the lease was lost while it stood in line
         prepared = self._registry.get(claim.hook_id)
-        if prepared is None or not prepared.hook.is_active:
+        if (
+            prepared is None
+            or self._stopping
+            or self._registry.why_held(claim.hook_id)
+            or not lane.may_attempt(self._monotonic())
+        ):
             await self._give_back(claim)
             return
         settlement = await self._deliverer.deliver(claim, prepared)
         self._settlements.append(settlement)  # not in one line: the list is another one after the await
         self._has_settlements.set()
+        self._learn(lane, claim.hook_id, settlement)
 
-    async def _wait_for_work(self, lane: _Lane) -> None:
+    async def _pace(self, lane: Lane, rate: RateLimit) -> None:
+        """Wait for the lane's turn by its rate limit, one after the other, or until the service stops."""
+        async with lane.gate:
+            while not self._stopping and (delay := rate.delay(self._monotonic())) > 0:
+                await _wait(self._stop_waiting, delay)
+            if not self._stopping:
+                rate.take(self._monotonic())
+
+    def _learn(self, lane: Lane, hook_id: int, settlement: Settlement) -> None:
+        """Let the outcome change how much goes on in this lane."""
+        changed = lane.record(settlement.attempt.outcome, now=self._monotonic(), chance=self._chance())
+        if changed is BreakerState.OPEN:
+            waiting = list(lane.queue)
+            lane.queue.clear()
+            self._spawn(self._give_back(*waiting))
+            self._observe("hook.failing", hook=hook_id, reason=self.why_held(hook_id))
+        elif changed is BreakerState.CLOSED:
+            self._observe("hook.recovered", hook=hook_id)
+            self._wake.set()
+        while lane.queue and lane.has_slot() and not self._stopping:
+            lane.in_flight += 1
+            self._spawn(self._work(lane))
+
+    async def _wait_for_work(self, lane: Lane) -> None:
         """Give the slot back until `_enqueue` hands it over again: making a task for each delivery costs more."""
         self._refill(lane)
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -244,8 +284,8 @@ class Dispatcher:
         self._idle += 1
         await waiting
 
-    def _refill(self, lane: _Lane) -> None:
-        if lane.has_backlog and lane.room >= lane.limit:
+    def _refill(self, lane: Lane) -> None:
+        if lane.has_backlog and lane.room(self._monotonic()) >= lane.limit:
             self._wake.set()
 
     # -- settling ----------------------------------------------------------------------------------------------
@@ -302,9 +342,9 @@ class Dispatcher:
             for claim in lost:
                 self._held.pop((claim.event_key, claim.hook_id), None)
 
-    async def _give_back(self, claim: Claim) -> None:
+    async def _give_back(self, *claims: Claim) -> None:
         try:
-            await self._surrender([claim])
+            await self._surrender(claims)
         except EmbarcError as error:  # the lease runs out by itself
             self._observe("dispatcher.failed", reason=str(error))
 
@@ -321,11 +361,14 @@ class Dispatcher:
     def _held_in_all(self) -> int:
         return len(self._held) + self._reserved
 
-    def _lane(self, prepared: Prepared) -> _Lane:
+    def _lane(self, prepared: Prepared) -> Lane:
         lane = self._lanes.get(prepared.hook.id)
         if lane is None:
-            lane = self._lanes[prepared.hook.id] = _Lane(limit=prepared.hook.endpoint.concurrency)
-        lane.limit = prepared.hook.endpoint.concurrency
+            lane = self._lanes[prepared.hook.id] = Lane(prepared.hook.endpoint, self._monotonic())
+            self._configured[prepared.hook.id] = prepared.hook.version
+        elif self._configured[prepared.hook.id] != prepared.hook.version:
+            lane.configure(prepared.hook.endpoint, self._monotonic())
+            self._configured[prepared.hook.id] = prepared.hook.version
         return lane
 
     def _unreserve(self, claim: Claim) -> None:
@@ -344,9 +387,11 @@ class Dispatcher:
         self._workers.add(task)
         task.add_done_callback(self._workers.discard)
 
-    async def _sleep(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until the event, but no longer than this."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -145,6 +145,29 @@ class Hooks:
         """All hooks of the tenant, by display name."""
         return await self._store.list_hooks(tenant)
 
+    async def pause(self, tenant: str, hook_id: str) -> Hook:
+        """Send nothing for a while; its events are kept and wait."""
+        return await self._switch(tenant, hook_id, is_paused=True)
+
+    async def resume(self, tenant: str, hook_id: str) -> Hook:
+        """Send again, what waited first."""
+        return await self._switch(tenant, hook_id, is_paused=False)
+
+    async def enable(self, tenant: str, hook_id: str) -> Hook:
+        """Switch a hook on again, after it was disabled or made inactive."""
+        return await self._switch(tenant, hook_id, is_active=True)
+
+    async def _switch(self, tenant: str, hook_id: str, **changes: bool) -> Hook:
+        hook = await self.get(tenant, hook_id)
+        changed = replace(hook, **changes)  # type: ignore[arg-type] # mypy takes the names for any field's
+        if changed == hook:
+            return hook
+        stored = await self._store.replace_hook(changed)
+        if stored is None:
+            raise _not_found(hook_id)
+        await self._changed()
+        return stored
+
     async def disable(self, tenant: str, hook_id: int, reason: str) -> None:
         """Switch a hook off because its receiver asked for it; what waits for it is held."""
         hook = await self._store.get_hook(tenant, hook_id)

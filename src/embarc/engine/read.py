@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from embarc.core.attempts import Attempt
 from embarc.core.deliveries import HELD, State
 from embarc.core.errors import NotFound
 from embarc.core.ids import delivery_id, event_id, parse_delivery_id, parse_event_id
-from embarc.engine.registry import Registry
 from embarc.store.base import DeliveryFilter, DeliveryRecord, EventFilter, EventRecord, Store
 
 
@@ -31,11 +30,11 @@ class Story:
 
 
 class Reader:
-    """Answers questions about events and deliveries of one tenant at a time."""
+    """Answers questions about events and deliveries of one tenant at a time; `why_held` tells why a hook gets nothing now."""
 
-    def __init__(self, store: Store, registry: Registry) -> None:
+    def __init__(self, store: Store, why_held: Callable[[int], str]) -> None:
         self._store = store
-        self._registry = registry
+        self._why_held = why_held
 
     async def events(
         self, tenant: str, which: EventFilter, cursor: str | None, limit: int
@@ -60,7 +59,7 @@ class Reader:
         self, tenant: str, which: DeliveryFilter, cursor: str | None, limit: int
     ) -> tuple[Sequence[DeliveryView], str | None]:
         """A page of deliveries, newest event first, and the cursor of the next page."""
-        before = None if cursor is None else _delivery_key(cursor)
+        before = None if cursor is None else delivery_key(cursor)
         found = await self._store.list_deliveries(tenant, which, before=before, limit=limit + 1)
         following = (
             delivery_id(found[limit - 1].event_key, found[limit - 1].hook_id) if len(found) > limit else None
@@ -69,32 +68,33 @@ class Reader:
 
     async def delivery(self, tenant: str, identifier: str) -> tuple[DeliveryView, Sequence[Attempt]]:
         """One delivery with its attempts; raises `NotFound`."""
-        event_key, hook_id = _delivery_key(identifier)
+        event_key, hook_id = delivery_key(identifier)
         record = await self._store.get_delivery(tenant, event_key, hook_id)
         if record is None:
-            raise _no_delivery(identifier)
+            raise no_delivery(identifier)
         return self._view(record), await self._store.list_attempts(tenant, event_key, hook_id)
 
     def _view(self, record: DeliveryRecord) -> DeliveryView:
-        if record.state is State.WAITING and not self._registry.may_receive(record.hook_id):
-            return DeliveryView(record=record, standing=HELD, held_because="the hook is not active")
+        if record.state is State.WAITING and (reason := self._why_held(record.hook_id)):
+            return DeliveryView(record=record, standing=HELD, held_because=reason)
         return DeliveryView(record=record, standing=record.state.value)
 
 
 _MOST_DELIVERIES = 10_000
 
 
+def delivery_key(identifier: str) -> tuple[bytes, int]:
+    """The event key and hook of a delivery id; raises `NotFound`."""
+    key = parse_delivery_id(identifier)
+    if key is None:
+        raise no_delivery(identifier)
+    return key
+
+
 def _event_key(identifier: str) -> bytes:
     key = parse_event_id(identifier)
     if key is None:
         raise _no_event(identifier)
-    return key
-
-
-def _delivery_key(identifier: str) -> tuple[bytes, int]:
-    key = parse_delivery_id(identifier)
-    if key is None:
-        raise _no_delivery(identifier)
     return key
 
 
@@ -106,7 +106,8 @@ def _no_event(identifier: str) -> NotFound:
     )
 
 
-def _no_delivery(identifier: str) -> NotFound:
+def no_delivery(identifier: str) -> NotFound:
+    """The error for a delivery that does not exist."""
     return NotFound.resource(
         "error.msg.delivery.identifier.not.found",
         f"Delivery with identifier `{identifier[:100]}` does not exist",

@@ -52,13 +52,17 @@ class Registry:
         """The hook, or None where it was deleted."""
         return self._hooks.get(hook_id)
 
-    def may_receive(self, hook_id: int) -> bool:
-        """Whether this hook exists and is active: what waits for another one is held."""
+    def why_held(self, hook_id: int) -> str:
+        """Why this hook may not receive now; empty where it may."""
         prepared = self._hooks.get(hook_id)
-        return prepared is not None and prepared.hook.is_active
+        if prepared is None:
+            return "the hook was deleted"
+        if not prepared.hook.is_active:
+            return "the hook is not active"
+        return "the hook is paused" if prepared.hook.is_paused else ""
 
     def matching(self, tenant: str, kind: EventKind) -> tuple[Prepared, ...]:
-        """The active hooks of the tenant that want events of this kind."""
+        """The active hooks of the tenant that want events of this kind, paused ones too: theirs are kept."""
         found = self._matches.get((tenant, kind))
         if found is None:
             found = tuple(

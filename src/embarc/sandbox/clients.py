@@ -12,7 +12,7 @@ from embarc.core.fields import Fields
 from embarc.sandbox.dates import read_date
 from embarc.sandbox.offices import find_office
 from embarc.sandbox.tables import Client, Office
-from embarc.web.routes import Call, Route
+from embarc.web.routes import Call, Route, unsupported_command
 
 if TYPE_CHECKING:
     from embarc.sandbox.application import Sandbox, Work
@@ -62,14 +62,8 @@ def routes(sandbox: Sandbox) -> list[Route]:
         return await sandbox.command(call, _update)
 
     async def command(call: Call) -> dict[str, Any]:
-        name = call.query.get("command")
-        if name != "activate":
-            raise Invalid.field(
-                "command",
-                "error.msg.query.parameter.value.unsupported",
-                f"The query parameter command has an unsupported value of: {name}. There is: activate.",
-                name,
-            )
+        if call.query.get("command") != "activate":
+            raise unsupported_command(call, ["activate"])
         return await sandbox.command(call, _activate)
 
     page = (

@@ -30,8 +30,8 @@ class HookRows:
 
     def to_hook(self, row: Row) -> Hook:
         """The hook of one row of `get_hook` or `list_hooks`."""
-        config: dict[str, str] = _decode(row[7])
-        opened = self._vault.open(row[8], row[1], "hooks", row[0], "secrets")
+        config: dict[str, str] = _decode(row[8])
+        opened = self._vault.open(row[9], row[1], "hooks", row[0], "secrets")
         return Hook(
             id=row[0],
             tenant=row[1],
@@ -39,22 +39,24 @@ class HookRows:
             name=row[3],
             display_name=row[4],
             is_active=bool(row[5]),
-            subscriptions=tuple(EventKind(entity, action) for entity, action in _decode(row[6])),
+            is_paused=bool(row[6]),
+            subscriptions=tuple(EventKind(entity, action) for entity, action in _decode(row[7])),
             config=config,
             endpoint=self._parse_endpoint(config),
             secrets=tuple(_decode(opened)),
-            version=row[9],
-            created_at_ms=row[10],
-            updated_at_ms=row[11],
+            version=row[10],
+            created_at_ms=row[11],
+            updated_at_ms=row[12],
         )
 
     def values(self, hook: Hook) -> tuple[Any, ...]:
-        """The columns template, name, display_name, is_active, subscriptions, config."""
+        """The columns template, name, display_name, is_active, is_paused, subscriptions, config."""
         return (
             hook.template,
             hook.name,
             hook.display_name,
             hook.is_active,
+            hook.is_paused,
             _encode([(kind.entity_name, kind.action_name) for kind in hook.subscriptions]).decode(),
             _encode(dict(hook.config)).decode(),
         )

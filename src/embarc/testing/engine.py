@@ -41,6 +41,9 @@ class EngineLab:
     def now(self) -> float:
         return time.time() + self.offset
 
+    def monotonic(self) -> float:
+        return time.monotonic() + self.offset
+
     async def start(self, lease_seconds: float = 60.0) -> EngineLab:
         self.observer = Observer()
         self.observer.subscribe(
@@ -61,7 +64,8 @@ class EngineLab:
             Deliverer(self.transport, clock=self.now, chance=lambda: 0.5, worker="test"),
             disable_hook=self.hooks.disable,
             random_bits=random.getrandbits,
-            monotonic=time.monotonic,
+            chance=lambda: 0.5,
+            monotonic=self.monotonic,
             observe=self.observer,
             lease_seconds=lease_seconds,
         )
@@ -74,7 +78,7 @@ class EngineLab:
             observe=self.observer,
             lease_seconds=lease_seconds,
         )
-        self.reader = Reader(self.store, self.registry)
+        self.reader = Reader(self.store, self.dispatcher.why_held)
         await self.registry.refresh()
         self.dispatcher.start()
         return self

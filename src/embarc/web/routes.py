@@ -22,7 +22,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embarc.core.access import Caller
-from embarc.core.errors import EmbarcError, Forbidden, MethodNotAllowed, NotFound, TooLarge
+from embarc.core.errors import EmbarcError, Forbidden, Invalid, MethodNotAllowed, NotFound, TooLarge
 from embarc.core.fields import Fields
 from embarc.observe import Observe
 from embarc.web import problems, strict_json
@@ -95,6 +95,17 @@ def router(routes: Sequence[Route], authenticate: Authenticate, observe: Observe
             await problems.answer(problem)(scope, receive, send)
 
     return app
+
+
+def unsupported_command(call: Call, known: Collection[str]) -> Invalid:
+    """The error for a `?command=` that this resource does not have."""
+    name = call.query.get("command")
+    return Invalid.field(
+        "command",
+        "error.msg.query.parameter.value.unsupported",
+        f"The query parameter command has an unsupported value of: {name}. There are: {', '.join(known)}.",
+        name,
+    )
 
 
 def unexpected(observe: Observe, scope: Scope) -> Response:

@@ -103,10 +103,10 @@ where tenant = ? and event_key = ? and hook_id = ?;
 
 -- insert_hook
 insert into hooks (
-  tenant, template, name, display_name, is_active, subscriptions, config, sealed_secrets, version, created_at_ms,
-  updated_at_ms
+  tenant, template, name, display_name, is_active, is_paused, subscriptions, config, sealed_secrets, version,
+  created_at_ms, updated_at_ms
 )
-values (?, ?, ?, ?, ?, ?, ?, x'', 1, ?, ?)
+values (?, ?, ?, ?, ?, ?, ?, ?, x'', 1, ?, ?)
 returning id;
 
 -- seal_hook
@@ -114,7 +114,7 @@ update hooks set sealed_secrets = ? where id = ?;
 
 -- update_hook
 update hooks
-set template = ?, name = ?, display_name = ?, is_active = ?, subscriptions = ?, config = ?, sealed_secrets = ?,
+set template = ?, name = ?, display_name = ?, is_active = ?, is_paused = ?, subscriptions = ?, config = ?, sealed_secrets = ?,
   version = version + 1, updated_at_ms = ?
 where tenant = ? and id = ?
 returning version, created_at_ms;
@@ -129,15 +129,15 @@ where hook_id = ? and due_at_ms is not null;
 
 -- get_hook
 select
-  id, tenant, template, name, display_name, is_active, subscriptions, config, sealed_secrets, version, created_at_ms,
-  updated_at_ms
+  id, tenant, template, name, display_name, is_active, is_paused, subscriptions, config, sealed_secrets, version,
+  created_at_ms, updated_at_ms
 from hooks
 where tenant = ? and id = ?;
 
 -- list_hooks
 select
-  id, tenant, template, name, display_name, is_active, subscriptions, config, sealed_secrets, version, created_at_ms,
-  updated_at_ms
+  id, tenant, template, name, display_name, is_active, is_paused, subscriptions, config, sealed_secrets, version,
+  created_at_ms, updated_at_ms
 from hooks
 where ?1 is null or tenant = ?1
 order by display_name, id;

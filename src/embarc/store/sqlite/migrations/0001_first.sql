@@ -19,6 +19,7 @@ create table hooks (
   name text not null,
   display_name text not null,
   is_active integer not null,
+  is_paused integer not null,
   subscriptions text not null,
   config text not null,
   sealed_secrets blob not null,

@@ -1,0 +1,127 @@
+"""How fast one endpoint may be sent to: its rate limit, its concurrency, its breaker.
+
+Rules of this file:
+* Plain state machines: time comes in as seconds of any monotonic clock, chance as a number in [0, 1).
+* They protect the receiver and everybody else's share of this process. They never spend a retry: what may not go
+  out now stays due.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from embarc.core.attempts import Outcome, Result
+
+BURST_SECONDS = 0.1
+"""Of its rate that an endpoint may receive at once: a window of ten seconds is exact to one per cent."""
+
+_OVERLOAD_STATUSES = frozenset({429, 503})
+_NO_ANSWER = frozenset(
+    {Result.REFUSED, Result.CONNECT_TIMEOUT, Result.TLS_TIMEOUT, Result.TIMEOUT, Result.RESET, Result.DNS}
+)
+
+OPEN_AFTER_IN_A_ROW = 5
+OPEN_AT_SHARE = 0.7
+OPEN_AT_LEAST = 20
+WINDOW_SECONDS = 300.0
+FIRST_PAUSE_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 900.0
+
+
+class RateLimit:
+    """At most `rate` a second, evenly (the generic cell rate algorithm, ITU-T I.371). Begins without a burst."""
+
+    def __init__(self, rate: float, now: float) -> None:
+        self.rate = rate
+        self._next = now + BURST_SECONDS
+
+    def delay(self, now: float) -> float:
+        """Seconds until the next one may go; zero: now."""
+        return max(0.0, self._next - BURST_SECONDS - now)
+
+    def take(self, now: float) -> None:
+        """One goes now."""
+        self._next = max(self._next, now) + 1 / self.rate
+
+
+def adapted(limit: int, ceiling: int, outcome: Outcome) -> int:
+    """The attempts that may be under way after this outcome: half after a sign of overload, one more after success."""
+    if outcome.is_success:
+        return min(limit + 1, ceiling)
+    if outcome.result in _NO_ANSWER or outcome.status in _OVERLOAD_STATUSES:
+        return max(limit // 2, 1)
+    return min(limit, ceiling)
+
+
+class BreakerState(StrEnum):
+    """Whether an endpoint is being attempted."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Stops attempts to an endpoint that fails, and finds out with one at a time whether it is back.
+
+    Opens after five failures in a row, or when 70 % of at least 20 attempts of the last five minutes failed. The
+    first pause is 30 s, doubled each time the probe fails, up to 15 min, with jitter.
+    """
+
+    state: BreakerState = BreakerState.CLOSED
+    _in_a_row: int = 0
+    _recent: deque[tuple[float, bool]] = field(default_factory=deque)
+    _failures: int = 0
+    _pause: float = FIRST_PAUSE_SECONDS
+    _probe_at: float = 0.0
+
+    def pause(self, now: float) -> float:
+        """Seconds during which nothing may be attempted; zero: go on, or probe."""
+        if self.state is BreakerState.CLOSED:
+            return 0.0
+        return max(0.0, self._probe_at - now)
+
+    def probing(self) -> None:
+        """One attempt is made to see whether the endpoint is back."""
+        self.state = BreakerState.HALF_OPEN
+
+    def record(self, *, success: bool, now: float, chance: float) -> BreakerState:
+        """Take the result of an attempt in; returns the state that follows."""
+        if success and self.state is not BreakerState.CLOSED:
+            self._close()
+            return self.state
+        self._count(success, now)
+        if self.state is BreakerState.HALF_OPEN:
+            self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+            self._open(now, chance)
+        elif self.state is BreakerState.CLOSED and self._is_failing():
+            self._open(now, chance)
+        return self.state
+
+    def _count(self, success: bool, now: float) -> None:
+        self._in_a_row = 0 if success else self._in_a_row + 1
+        self._recent.append((now, success))
+        self._failures += not success
+        while self._recent and self._recent[0][0] < now - WINDOW_SECONDS:
+            self._failures -= not self._recent.popleft()[1]
+        if len(self._recent) > 10 * OPEN_AT_LEAST:
+            self._failures -= not self._recent.popleft()[1]
+
+    def _is_failing(self) -> bool:
+        total = len(self._recent)
+        return self._in_a_row >= OPEN_AFTER_IN_A_ROW or (
+            total >= OPEN_AT_LEAST and self._failures >= OPEN_AT_SHARE * total
+        )
+
+    def _open(self, now: float, chance: float) -> None:
+        self.state = BreakerState.OPEN
+        self._probe_at = now + self._pause * (1 + 0.2 * chance)
+
+    def _close(self) -> None:
+        self.state = BreakerState.CLOSED
+        self._in_a_row = self._failures = 0
+        self._recent.clear()
+        self._pause = FIRST_PAUSE_SECONDS
