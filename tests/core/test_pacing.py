@@ -112,7 +112,7 @@ def test_failures_of_long_ago_do_not_count() -> None:
         breaker.record(success=success, now=0, chance=0)
 
     for success in [True, False, False, False]:
-        breaker.record(success=success, now=301, chance=0)
+        breaker.record(success=success, now=331, chance=0)
 
     assert breaker.state is BreakerState.CLOSED
 

@@ -28,6 +28,7 @@ OPEN_AT_LEAST = 20
 WINDOW_SECONDS = 300.0
 FIRST_PAUSE_SECONDS = 30.0
 LONGEST_PAUSE_SECONDS = 900.0
+_SLICES = 10
 
 
 class RateLimit:
@@ -64,6 +65,15 @@ class BreakerState(StrEnum):
 
 
 @dataclass(slots=True)
+class _Slice:
+    """Attempts of a part of the window."""
+
+    until: float
+    attempts: int = 0
+    failures: int = 0
+
+
+@dataclass(slots=True)
 class Breaker:
     """Stops attempts to an endpoint that fails, and finds out with one at a time whether it is back.
 
@@ -73,8 +83,7 @@ class Breaker:
 
     state: BreakerState = BreakerState.CLOSED
     _in_a_row: int = 0
-    _recent: deque[tuple[float, bool]] = field(default_factory=deque)
-    _failures: int = 0
+    _slices: deque[_Slice] = field(default_factory=lambda: deque(maxlen=_SLICES))
     _pause: float = FIRST_PAUSE_SECONDS
     _probe_at: float = 0.0
 
@@ -97,24 +106,28 @@ class Breaker:
         if self.state is BreakerState.HALF_OPEN:
             self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
             self._open(now, chance)
-        elif self.state is BreakerState.CLOSED and self._is_failing():
+        elif self.state is BreakerState.CLOSED and not success and self._is_failing(now):
             self._open(now, chance)
         return self.state
 
     def _count(self, success: bool, now: float) -> None:
-        self._in_a_row = 0 if success else self._in_a_row + 1
-        self._recent.append((now, success))
-        self._failures += not success
-        while self._recent and self._recent[0][0] < now - WINDOW_SECONDS:
-            self._failures -= not self._recent.popleft()[1]
-        if len(self._recent) > 10 * OPEN_AT_LEAST:
-            self._failures -= not self._recent.popleft()[1]
+        """Counts, by slices of half a minute: this is done for every attempt."""
+        if not self._slices or now >= self._slices[-1].until:
+            self._slices.append(_Slice(now + WINDOW_SECONDS / _SLICES))
+        latest = self._slices[-1]
+        latest.attempts += 1
+        if success:
+            self._in_a_row = 0
+        else:
+            self._in_a_row += 1
+            latest.failures += 1
 
-    def _is_failing(self) -> bool:
-        total = len(self._recent)
-        return self._in_a_row >= OPEN_AFTER_IN_A_ROW or (
-            total >= OPEN_AT_LEAST and self._failures >= OPEN_AT_SHARE * total
-        )
+    def _is_failing(self, now: float) -> bool:
+        if self._in_a_row >= OPEN_AFTER_IN_A_ROW:
+            return True
+        recent = [one for one in self._slices if one.until > now - WINDOW_SECONDS]
+        attempts = sum(one.attempts for one in recent)
+        return attempts >= OPEN_AT_LEAST and sum(one.failures for one in recent) >= OPEN_AT_SHARE * attempts
 
     def _open(self, now: float, chance: float) -> None:
         self.state = BreakerState.OPEN
@@ -122,6 +135,6 @@ class Breaker:
 
     def _close(self) -> None:
         self.state = BreakerState.CLOSED
-        self._in_a_row = self._failures = 0
-        self._recent.clear()
+        self._in_a_row = 0
+        self._slices.clear()
         self._pause = FIRST_PAUSE_SECONDS

@@ -263,6 +263,8 @@ class Dispatcher:
     def _learn(self, lane: Lane, hook_id: int, settlement: Settlement) -> None:
         """Let the outcome change how much goes on in this lane."""
         changed = lane.record(settlement.attempt.outcome, now=self._monotonic(), chance=self._chance())
+        if changed is None and not lane.queue:
+            return
         if changed is BreakerState.OPEN:
             waiting = list(lane.queue)
             lane.queue.clear()
