@@ -18,6 +18,7 @@ from embarc.core.errors import SettingsError
 from embarc.observe import Observer
 from embarc.settings import Settings
 from embarc.telemetry import log_to
+from embarc.web.protocol import OneWriteProtocol
 
 BROKEN_EXIT_CODE = 3
 """The disk failed under the store. A supervisor may start the process again; then the store is read anew."""
@@ -63,7 +64,7 @@ class RunningServer:
             raise
         config = uvicorn.Config(
             service.app,
-            http="httptools",
+            http=OneWriteProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -26,7 +26,6 @@ def constant_lines(hook: Hook) -> list[str]:
     return [
         f"Content-Type: {_CONTENT_TYPES[hook.endpoint.content_type]}",
         f"User-Agent: Embarc/{__version__}",
-        "Accept: */*",
         f"Fineract-Platform-TenantId: {hook.tenant}",
     ]
 

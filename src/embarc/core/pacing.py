@@ -102,7 +102,7 @@ class Breaker:
         if success and self.state is not BreakerState.CLOSED:
             self._close()
             return self.state
-        self._count(success, now)
+        self.count(success=success, now=now)
         if self.state is BreakerState.HALF_OPEN:
             self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
             self._open(now, chance)
@@ -110,8 +110,8 @@ class Breaker:
             self._open(now, chance)
         return self.state
 
-    def _count(self, success: bool, now: float) -> None:
-        """Counts, by slices of half a minute: this is done for every attempt."""
+    def count(self, *, success: bool, now: float) -> None:
+        """Count an attempt, by slices of half a minute, and decide nothing."""
         if not self._slices or now >= self._slices[-1].until:
             self._slices.append(_Slice(now + WINDOW_SECONDS / _SLICES))
         latest = self._slices[-1]

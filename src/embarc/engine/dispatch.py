@@ -68,6 +68,7 @@ class Dispatcher:
         self._settlements: list[Settlement] = []
         self._wake = asyncio.Event()
         self._has_settlements = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._workers: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._idle = 0
@@ -82,7 +83,7 @@ class Dispatcher:
         lane = self._lane(prepared)
         if (
             lane.has_backlog
-            or prepared.hook.is_paused
+            or prepared.why_held
             or self._stopping
             or self._held_in_all >= HELD_IN_ALL
             or lane.room(self._monotonic()) <= 0
@@ -178,7 +179,7 @@ class Dispatcher:
         page = min(CLAIM_PAGE, HELD_IN_ALL - self._held_in_all)
         for due in await self._store.due():
             prepared = self._registry.get(due.hook_id)
-            if prepared is None or self._registry.why_held(due.hook_id):
+            if prepared is None or prepared.why_held:
                 continue
             lane = self._lane(prepared)
             lane.has_backlog = due.in_seconds <= 0
@@ -239,12 +240,7 @@ class Dispatcher:
         if (claim.event_key, claim.hook_id) not in self._held:
             return  # the lease was lost while it stood in line
         prepared = self._registry.get(claim.hook_id)
-        if (
-            prepared is None
-            or self._stopping
-            or self._registry.why_held(claim.hook_id)
-            or not lane.may_attempt(self._monotonic())
-        ):
+        if prepared is None or self._stopping or prepared.why_held or not lane.may_attempt(self._monotonic()):
             await self._give_back(claim)
             return
         settlement = await self._deliverer.deliver(claim, prepared)
@@ -280,7 +276,7 @@ class Dispatcher:
     async def _wait_for_work(self, lane: Lane) -> None:
         """Give the slot back until `_enqueue` hands it over again: making a task for each delivery costs more."""
         self._refill(lane)
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[None] = self._loop.create_future()
         lane.idle.append(waiting)
         lane.in_flight -= 1
         self._idle += 1

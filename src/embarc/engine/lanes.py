@@ -63,18 +63,19 @@ class Lane:
 
     def may_attempt(self, now: float) -> bool:
         """Whether the breaker lets an attempt through; the one that it lets through while open is its probe."""
-        match self.breaker.state:
-            case BreakerState.CLOSED:
-                return True
-            case BreakerState.OPEN if self.breaker.pause(now) == 0:
-                self.breaker.probing()
-                return True
-            case _:
-                return False
+        if self.breaker.state is BreakerState.CLOSED:
+            return True
+        if self.breaker.state is BreakerState.OPEN and self.breaker.pause(now) == 0:
+            self.breaker.probing()
+            return True
+        return False
 
     def record(self, outcome: Outcome, *, now: float, chance: float) -> BreakerState | None:
         """Take an outcome in; returns the breaker's state where it changed between closed and not."""
         before = self.breaker.state
+        if outcome.is_success and self.limit == self.ceiling and before is BreakerState.CLOSED:
+            self.breaker.count(success=True, now=now)  # nearly always: nothing to decide
+            return None
         self.limit = adapted(self.limit, self.ceiling, outcome)
         after = self.breaker.record(success=outcome.is_success, now=now, chance=chance)
         if (before is BreakerState.CLOSED) == (after is BreakerState.CLOSED):

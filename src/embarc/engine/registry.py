@@ -21,11 +21,16 @@ class Prepared:
     hook: Hook
     signer: Signer = field(repr=False)
     constant_lines: tuple[str, ...]
+    why_held: str
+    """Why the hook may not receive; empty where it may."""
 
     @classmethod
     def of(cls, hook: Hook) -> Prepared:
         """Prepare a hook."""
-        return cls(hook, Signer(list(hook.secrets)), tuple(envelopes.constant_lines(hook)))
+        held = (
+            "the hook is not active" if not hook.is_active else "the hook is paused" if hook.is_paused else ""
+        )
+        return cls(hook, Signer(list(hook.secrets)), tuple(envelopes.constant_lines(hook)), held)
 
 
 class Registry:
@@ -55,11 +60,7 @@ class Registry:
     def why_held(self, hook_id: int) -> str:
         """Why this hook may not receive now; empty where it may."""
         prepared = self._hooks.get(hook_id)
-        if prepared is None:
-            return "the hook was deleted"
-        if not prepared.hook.is_active:
-            return "the hook is not active"
-        return "the hook is paused" if prepared.hook.is_paused else ""
+        return "the hook was deleted" if prepared is None else prepared.why_held
 
     def matching(self, tenant: str, kind: EventKind) -> tuple[Prepared, ...]:
         """The active hooks of the tenant that want events of this kind, paused ones too: theirs are kept."""
