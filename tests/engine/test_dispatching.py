@@ -8,7 +8,8 @@ from pathlib import Path
 
 from embarc.core.attempts import Result
 from embarc.core.deliveries import State
-from embarc.core.ids import parse_event_id
+from embarc.core.ids import delivery_id, parse_event_id
+from embarc.core.ids import event_id as event_id_of
 from embarc.engine.lanes import HELD_PER_SLOT
 from embarc.store.base import DeliveryFilter, DeliveryRecord
 from embarc.testing.engine import EngineLab
@@ -218,3 +219,40 @@ async def test_a_paused_hook_keeps_its_events_and_gets_them_when_it_is_resumed(
     assert before == 0
     assert {(view.standing, view.held_because) for view in page} == {("held", "the hook is paused")}
     assert {request.header("webhook-id") for request in requests} == set(receipt.event_ids)
+
+
+async def test_events_of_one_entity_arrive_in_order_although_attempts_fail(
+    engine: EngineLab, receiver: ScriptedReceiver
+) -> None:
+    hook_id = await engine.hook(receiver.url, order="entity", retry_schedule="0.05", max_retries="50")
+    script: list[int | str] = [200, 500, 200, 500, 503, 200, 200, "drop", 200]
+    receiver.answers(*script * 3)
+    receipts = [await engine.publish(4) for _ in range(5)]
+    wanted = [event_id for receipt in receipts for event_id in receipt.event_ids]
+
+    delivered: list[str] = []
+    while len(delivered) < 20:
+        settlement = await engine.next_attempt()
+        if settlement.verdict.state is State.DELIVERED:
+            delivered.append(event_id_of(settlement.claim.event_key))
+        else:
+            engine.later(100)
+
+    assert delivered == wanted
+    assert await states(engine, hook_id) == {"delivered"}
+
+
+async def test_a_delivery_that_waits_for_another_one_says_for_which(
+    engine: EngineLab, receiver: ScriptedReceiver
+) -> None:
+    receiver.answers(500)
+    hook_id = await engine.hook(receiver.url, order="entity", retry_schedule="3600")
+    receipt = await engine.publish(2)
+    await engine.next_attempt()
+
+    first, second = [(await engine.reader.event("default", one)).deliveries[0] for one in receipt.event_ids]
+
+    assert first.standing == "waiting"
+    assert second.standing == "held"
+    assert second.held_because == f"behind {delivery_id(first.record.event_key, hook_id)}"
+    assert len(receiver.requests) == 1

@@ -50,6 +50,7 @@ TRANSITIONS: tuple[tuple[State, str, State], ...] = (
     (State.WAITING, "the receiver refuses the message for good", State.EXHAUSTED),
     (State.WAITING, "the receiver answers 410, its hook is disabled", State.WAITING),
     (State.WAITING, "a person cancels it, or its hook is deleted", State.CANCELLED),
+    (State.EXHAUSTED, "a person cancels it", State.CANCELLED),
     (State.DELIVERED, "a person replays it", State.WAITING),
     (State.EXHAUSTED, "a person replays it", State.WAITING),
     (State.CANCELLED, "a person replays it", State.WAITING),

@@ -73,6 +73,11 @@ class Event:
     timestamp_ms: int
     payload: bytes
 
+    @property
+    def order_key(self) -> str | None:
+        """What events that must not overtake one another have in common; None where no entity is known."""
+        return None if self.entity_id is None else f"{self.kind.entity_name}/{self.entity_id}"
+
     def __repr__(self) -> str:
         return f"<Event {self.kind} {self.key.hex()} of {self.entity_id}>"  # the payload is a person's data
 

@@ -17,6 +17,7 @@ from embarc.core.hooks import (
     LONGEST_TIMEOUT_SECONDS,
     ContentType,
     Endpoint,
+    Order,
 )
 from embarc.core.schedules import DEFAULT_MAX_RETRIES, DEFAULT_SCHEDULE, RetrySchedule
 from embarc.core.signatures import parse_secret
@@ -82,6 +83,13 @@ def _rate_limit(endpoint: Endpoint, value: str) -> Endpoint:
     return replace(endpoint, rate_limit=_number(value, SLOWEST_RATE, FASTEST_RATE))
 
 
+def _order(endpoint: Endpoint, value: str) -> Endpoint:
+    try:
+        return replace(endpoint, order=Order(value.lower()))
+    except ValueError:
+        raise ValueError("it must be `none` or `entity`") from None
+
+
 def _number(text: str, least: float, most: float, *, whole: bool = False) -> float:
     try:
         number = float(text)
@@ -121,6 +129,13 @@ FIELDS = (
         help=f"Retries after the first attempt, 0 to {MOST_RETRIES}.",
         placeholder=str(DEFAULT_MAX_RETRIES),
         apply=_max_retries,
+    ),
+    ConfigField(
+        name="Order",
+        help="`entity`: events of one loan, client, ... strictly in order, each entity by itself; a failure holds back "
+        "what comes after it, until it is delivered, cancelled or replayed.",
+        placeholder="none",
+        apply=_order,
     ),
     ConfigField(
         name="Rate Limit",

@@ -21,6 +21,13 @@ class ContentType(StrEnum):
     FORM = "form"
 
 
+class Order(StrEnum):
+    """Which deliveries of a hook have to wait for one another."""
+
+    NONE = "none"
+    ENTITY = "entity"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """Where and how one hook is sent to: its configuration, parsed once when the hook is read."""
@@ -30,6 +37,7 @@ class Endpoint:
     schedule: RetrySchedule = DEFAULT_SCHEDULE
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     concurrency: int = DEFAULT_CONCURRENCY
+    order: Order = Order.NONE
     rate_limit: float | None = None
     """Requests per second; None: as fast as its concurrency allows."""
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from embarc.core.deliveries import Claim, Settlement
 from embarc.core.errors import EmbarcError
+from embarc.core.hooks import Order
 from embarc.core.pacing import BreakerState, RateLimit
 from embarc.engine.deliver import Deliverer
 from embarc.engine.lanes import Lane
@@ -200,7 +201,8 @@ class Dispatcher:
         self._observe("deliveries.claimed", deliveries=len(claims), hooks=len(limits))
         for claim in claims:
             self._enqueue(claim)
-        return 0.0
+        # Nothing where something is due: it is behind another one, whose end wakes this loop.
+        return 0.0 if claims else pause
 
     def _enqueue(self, claim: Claim) -> None:
         prepared = self._registry.get(claim.hook_id)
@@ -315,7 +317,9 @@ class Dispatcher:
             return
         if verdict.disables_hook:
             self._spawn(self._disable_hook(claim.tenant, claim.hook_id, verdict.reason))
-        if verdict.retry_in_seconds is not None and verdict.retry_in_seconds < POLL_SECONDS:
+        prepared = self._registry.get(claim.hook_id)
+        is_ordered = prepared is not None and prepared.hook.endpoint.order is Order.ENTITY
+        if is_ordered or (verdict.retry_in_seconds is not None and verdict.retry_in_seconds < POLL_SECONDS):
             self._wake.set()
 
     # -- leases ------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import msgspec
 
 from embarc.core.deliveries import Claim
 from embarc.core.events import Event, TimestampSequence, compose_payload, entity_id_of
+from embarc.core.hooks import Order
 from embarc.core.ids import EventKeys
 from embarc.core.masking import mask
 from embarc.core.submissions import Draft, Receipt, Submission
@@ -98,8 +99,14 @@ class Publisher:
             deliveries = []
             for prepared in self._registry.matching(event.tenant, event.kind):
                 hook_id = prepared.hook.id
-                token = self._dispatcher.reserve(prepared)
-                deliveries.append(NewDelivery(hook_id=hook_id, lease_token=token))
+                in_order = prepared.hook.endpoint.order is Order.ENTITY
+                # Only the store knows whether an earlier one of the entity is still waiting.
+                token = None if in_order else self._dispatcher.reserve(prepared)
+                deliveries.append(
+                    NewDelivery(
+                        hook_id=hook_id, lease_token=token, order_key=event.order_key if in_order else None
+                    )
+                )
                 if token is not None:
                     claims.append(
                         Claim(

@@ -77,6 +77,9 @@ class Reader:
     def _view(self, record: DeliveryRecord) -> DeliveryView:
         if record.state is State.WAITING and (reason := self._why_held(record.hook_id)):
             return DeliveryView(record=record, standing=HELD, held_because=reason)
+        if record.behind is not None:
+            ahead = delivery_id(record.behind, record.hook_id)
+            return DeliveryView(record=record, standing=HELD, held_because=f"behind {ahead}")
         return DeliveryView(record=record, standing=record.state.value)
 
 

@@ -32,15 +32,16 @@ class Replayer:
         self._wake()
 
     async def cancel(self, tenant: str, identifier: str, username: str) -> None:
-        """Stop trying; raises `NotFound`, or `RuleViolation` where nothing is waiting any more."""
+        """Give it up, and let go what it holds back; raises `NotFound`, or `RuleViolation` where it has ended."""
         event_key, hook_id = delivery_key(identifier)
         if await self._store.cancel(tenant, event_key, hook_id, f"cancelled by {username}"):
+            self._wake()
             return
         record = await self._store.get_delivery(tenant, event_key, hook_id)
         if record is None:
             raise no_delivery(identifier)
         raise RuleViolation.rule(
             "error.msg.delivery.not.waiting",
-            f"Only a waiting delivery can be cancelled; this one is {record.state}.",
+            f"Only a waiting or exhausted delivery can be cancelled; this one is {record.state}.",
             value=identifier,
         )

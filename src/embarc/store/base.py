@@ -32,6 +32,8 @@ class NewDelivery:
 
     hook_id: int
     lease_token: int | None = None
+    order_key: str | None = None
+    """Deliveries of one hook with one key go strictly in the order of acceptance; None: in any order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,8 @@ class DeliveryRecord:
     settled_at_ms: int | None
     is_replay: bool
     reason: str
+    behind: bytes | None = None
+    """The event whose delivery has to end before this one may be tried, where the hook asked for order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +143,8 @@ class Store(Protocol):
 
         "Due exactly now" is due. A delivery whose earlier lease has run out is taken too: an attempt with
         the result `lost` is recorded for it, because that process may have sent it. No delivery is given
-        to two claims whose leases overlap.
+        to two claims whose leases overlap. Of those with one order key only the earliest is given, and none
+        while an earlier one is waiting, leased or exhausted.
         """
         ...
 
@@ -160,7 +165,10 @@ class Store(Protocol):
         ...
 
     async def cancel(self, tenant: str, event_key: bytes, hook_id: int, reason: str) -> bool:
-        """Cancel a waiting delivery, leased or not; False where it is not waiting. A running attempt's settle fails."""
+        """Cancel a waiting delivery, leased or not, or an exhausted one, which may hold others up; else False.
+
+        The settlement of an attempt that is running fails.
+        """
         ...
 
     async def replay(self, tenant: str, event_key: bytes, hook_id: int) -> bool:

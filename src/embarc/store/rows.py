@@ -95,6 +95,7 @@ def to_delivery_record(row: Row) -> DeliveryRecord:
         settled_at_ms=row[11],
         is_replay=bool(row[12]),
         reason=row[13],
+        behind=None if row[14] is None else bytes(row[14]),
     )
 
 

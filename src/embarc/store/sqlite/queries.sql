@@ -15,8 +15,8 @@ where tenant = ?1 and entity_name = ?2 and entity_id = ?3
   );
 
 -- insert_delivery
-insert into deliveries (tenant, event_key, hook_id, state, due_at_ms, lease_token)
-values (?, ?, ?, 'waiting', ?, ?);
+insert into deliveries (tenant, event_key, hook_id, state, due_at_ms, lease_token, order_key)
+values (?, ?, ?, 'waiting', ?, ?, ?);
 
 -- get_idempotency_key
 select fingerprint, event_keys, deliveries
@@ -47,6 +47,15 @@ select d.tenant, d.event_key, d.lease_token, d.attempts, d.failures, d.is_replay
 from deliveries d
 join events e on e.tenant = d.tenant and e.event_key = d.event_key
 where d.hook_id = ? and d.due_at_ms is not null and d.due_at_ms <= ?
+  and (
+    d.order_key is null
+    or not exists (
+      select 1
+      from deliveries earlier
+      where earlier.hook_id = d.hook_id and earlier.order_key = d.order_key and earlier.event_key < d.event_key
+        and earlier.state in ('waiting', 'exhausted')
+    )
+  )
 order by d.due_at_ms, d.event_key
 limit ?;
 
@@ -94,7 +103,7 @@ where tenant = ? and event_key = ? and hook_id = ? and lease_token = ?;
 -- cancel
 update deliveries
 set state = 'cancelled', due_at_ms = null, lease_token = null, settled_at_ms = ?, reason = ?
-where tenant = ? and event_key = ? and hook_id = ? and state = 'waiting';
+where tenant = ? and event_key = ? and hook_id = ? and state in ('waiting', 'exhausted');
 
 -- replay
 update deliveries
@@ -157,7 +166,15 @@ limit ?;
 -- get_delivery
 select
   d.tenant, d.event_key, d.hook_id, e.entity_name, e.action_name, e.entity_id, d.state, d.attempts, d.failures,
-  d.due_at_ms, e.accepted_at_ms, d.settled_at_ms, d.is_replay, d.reason
+  d.due_at_ms, e.accepted_at_ms, d.settled_at_ms, d.is_replay, d.reason,
+  case
+    when d.order_key is not null and d.due_at_ms is not null then (
+      select min(earlier.event_key)
+      from deliveries earlier
+      where earlier.hook_id = d.hook_id and earlier.order_key = d.order_key and earlier.event_key < d.event_key
+        and earlier.state in ('waiting', 'exhausted')
+    )
+  end
 from deliveries d
 join events e on e.tenant = d.tenant and e.event_key = d.event_key
 where d.tenant = ? and d.event_key = ? and d.hook_id = ?;
@@ -165,7 +182,15 @@ where d.tenant = ? and d.event_key = ? and d.hook_id = ?;
 -- list_deliveries
 select
   d.tenant, d.event_key, d.hook_id, e.entity_name, e.action_name, e.entity_id, d.state, d.attempts, d.failures,
-  d.due_at_ms, e.accepted_at_ms, d.settled_at_ms, d.is_replay, d.reason
+  d.due_at_ms, e.accepted_at_ms, d.settled_at_ms, d.is_replay, d.reason,
+  case
+    when d.order_key is not null and d.due_at_ms is not null then (
+      select min(earlier.event_key)
+      from deliveries earlier
+      where earlier.hook_id = d.hook_id and earlier.order_key = d.order_key and earlier.event_key < d.event_key
+        and earlier.state in ('waiting', 'exhausted')
+    )
+  end
 from deliveries d
 join events e on e.tenant = d.tenant and e.event_key = d.event_key
 where {where}

@@ -341,7 +341,9 @@ class SqliteStore:
                 for delivery in wanted:
                     token = delivery.lease_token
                     due_at = now if token is None else leased_until
-                    deliveries.append((tenant, event.key, delivery.hook_id, due_at, token))
+                    deliveries.append(
+                        (tenant, event.key, delivery.hook_id, due_at, token, delivery.order_key)
+                    )
             if publication.idempotency_key is not None:
                 keys.append(_key_row(publication, now))
         connection.execute("savepoint publishing")

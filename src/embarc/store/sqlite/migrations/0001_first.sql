@@ -58,12 +58,17 @@ create table deliveries (
   attempts integer not null default 0,
   failures integer not null default 0,
   is_replay integer not null default 0,
+  order_key text,
   settled_at_ms integer,
   reason text not null default '',
   primary key (tenant, event_key, hook_id)
 ) strict, without rowid;
 
 create index deliveries_due on deliveries (hook_id, due_at_ms) where due_at_ms is not null;
+
+-- Only deliveries of hooks that asked for order have an order key. An exhausted one still holds what comes after it.
+create index deliveries_in_order on deliveries (hook_id, order_key, event_key)
+where order_key is not null and state in ('waiting', 'exhausted');
 
 create index deliveries_by_hook on deliveries (tenant, hook_id, event_key);
 
