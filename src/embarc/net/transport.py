@@ -230,6 +230,7 @@ class _Pool:
         self._idle_count = 0
         self._active: dict[Any, _Exchange] = {}
         self._wanted: set[int] = set()
+        self._registered: dict[int, int] = {}
         self._epoll = select.epoll()
         loop.add_reader(self._epoll.fileno(), self._on_ready)
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
@@ -312,6 +313,8 @@ class _Pool:
             if not self._may_open(ip_address(host.partition("%")[0]), endpoint[1]):
                 exchange.denied = True
                 return pycurl.SOCKET_BAD
+            # The new socket may get the number of one that was closed, which the kernel has forgotten and we have not.
+            self._registered.clear()
             return _Descriptor(socket.socket(family, kind, protocol).detach())
 
         for option, value in (
@@ -350,17 +353,20 @@ class _Pool:
     def _on_socket(self, what: int, descriptor: int, multi: Any, data: Any) -> None:
         """libcurl wants to know when this socket can be read or written.
 
-        A socket of a kept connection stays registered: one system call a request instead of two, and none through the
+        A socket of a kept connection stays registered: no system call a request instead of two, and none through the
         event loop's own bookkeeping, which would cost more than sending.
         """
         if what == pycurl.POLL_REMOVE:
             self._wanted.discard(descriptor)
             return
         self._wanted.add(descriptor)
+        if self._registered.get(descriptor) == what:
+            return
         try:
             self._epoll.modify(descriptor, _EPOLL_EVENTS[what])
         except FileNotFoundError:
             self._epoll.register(descriptor, _EPOLL_EVENTS[what])
+        self._registered[descriptor] = what
 
     def _on_ready(self) -> None:
         """Some sockets can be read or written."""
@@ -371,6 +377,7 @@ class _Pool:
                 self._multi.socket_action(descriptor, ready)
             else:  # an idle connection that its receiver closed: libcurl finds out when it wants to use it
                 self._epoll.unregister(descriptor)
+                self._registered.pop(descriptor, None)
         self._collect()
 
     def _on_timer(self, milliseconds: int) -> None:
@@ -437,12 +444,13 @@ def _outcome(exchange: _Exchange, code: int, message: str) -> Outcome:
 
 
 def _phases(curl: Any) -> tuple[tuple[str, float], ...]:
-    """Milliseconds from the start until each phase was over; connection phases only where one was opened."""
-    first_byte = ("first_byte", round(curl.getinfo(pycurl.STARTTRANSFER_TIME) * 1000, 3))
+    """Milliseconds from the start until each phase was over, where a connection was opened. On a kept one there is
+    only the wait for the answer, which the duration tells."""
     if not curl.getinfo(pycurl.NUM_CONNECTS):
-        return (first_byte,)
+        return ()
     connect = ("connect", round(curl.getinfo(pycurl.CONNECT_TIME) * 1000, 3))
     tls = ("tls", round(curl.getinfo(pycurl.APPCONNECT_TIME) * 1000, 3))
+    first_byte = ("first_byte", round(curl.getinfo(pycurl.STARTTRANSFER_TIME) * 1000, 3))
     return (connect, tls, first_byte) if tls[1] else (connect, first_byte)
 
 

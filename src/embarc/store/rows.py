@@ -117,7 +117,7 @@ def attempt_values(settlement: Settlement) -> tuple[Any, ...]:
         outcome.detail,
         outcome.head,
         outcome.body,
-        _encode(outcome.phases_ms).decode(),
+        _encode(outcome.phases_ms).decode() if outcome.phases_ms else "[]",
     )
 
 
