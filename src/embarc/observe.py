@@ -17,7 +17,7 @@ NAMES = {
     "delivery.lease_lost": "An attempt ended after its lease: another process owns the delivery, nothing was overwritten.",
     "deliveries.claimed": "Due deliveries were taken from the store.",
     "deliveries.surrendered": "Deliveries that were not attempted were given back.",
-    "dispatcher.failed": "The dispatcher could not reach the store and tries again.",
+    "dispatcher.failed": "Something went wrong in the dispatcher, mostly the store; it is told, and tried again.",
     "hook.failing": "An endpoint keeps failing: nothing is sent to it until a probe succeeds.",
     "hook.recovered": "A failing endpoint answers again; sending begins slowly.",
     "hook.disabled": "A hook was disabled by its receiver's answer.",

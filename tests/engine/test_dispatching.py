@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from embarc.core.attempts import Result
 from embarc.core.deliveries import State
+from embarc.core.errors import StoreUnavailable
 from embarc.core.ids import delivery_id, parse_event_id
 from embarc.core.ids import event_id as event_id_of
 from embarc.engine.lanes import HELD_PER_SLOT
@@ -256,3 +259,47 @@ async def test_a_delivery_that_waits_for_another_one_says_for_which(
     assert second.standing == "held"
     assert second.held_because == f"behind {delivery_id(first.record.event_key, hook_id)}"
     assert len(receiver.requests) == 1
+
+
+async def test_a_bug_in_an_attempt_neither_stops_the_lane_nor_loses_the_delivery(
+    tmp_path: Path, receiver: ScriptedReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await EngineLab(tmp_path / "embarc.db").start(lease_seconds=0.5)
+    await engine.hook(receiver.url, concurrency="1")
+    deliver, failed = engine.dispatcher._deliverer.deliver, asyncio.Event()
+    engine.observer.subscribe("dispatcher.failed", lambda facts: failed.set())
+
+    async def breaks(*_: object) -> None:
+        monkeypatch.setattr(engine.dispatcher._deliverer, "deliver", deliver)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(engine.dispatcher._deliverer, "deliver", breaks)
+    receipt = await engine.publish(2)
+
+    settled = [await engine.next_attempt() for _ in range(2)]
+
+    assert failed.is_set()
+    assert {event_id_of(settlement.claim.event_key) for settlement in settled} == set(receipt.event_ids)
+    assert sorted(settlement.attempt.number for settlement in settled) == [1, 2]
+    await engine.stop()
+
+
+async def test_a_store_that_cannot_commit_for_a_while_delays_results_and_loses_none(
+    engine: EngineLab, receiver: ScriptedReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, refused = engine.store.settle, asyncio.Event()
+
+    async def refuses(*_: object) -> None:
+        monkeypatch.setattr(engine.store, "settle", settle)
+        refused.set()
+        raise StoreUnavailable
+
+    monkeypatch.setattr(engine.store, "settle", refuses)
+    await engine.hook(receiver.url)
+    await engine.publish(3)
+
+    settled = [await engine.next_attempt() for _ in range(3)]
+
+    assert refused.is_set()
+    assert {settlement.verdict.state for settlement in settled} == {State.DELIVERED}
+    assert len(receiver.requests) == 3

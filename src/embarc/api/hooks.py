@@ -111,7 +111,7 @@ def routes(hooks: Hooks, catalogue: Catalogue) -> list[Route]:
             path="/hooks/{hookId}",
             handler=command,
             permission="UPDATE_HOOK",
-            summary="`?command=pause`, `resume` or `enable`",
+            summary="Commands: pause, resume, enable",
             tag="hooks",
             query=(("command", ", ".join(commands)),),
         ),

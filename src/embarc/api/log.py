@@ -89,15 +89,6 @@ def routes(reader: Reader, replayer: Replayer) -> list[Route]:
 
     return [
         Route(
-            method="POST",
-            path="/deliveries/{deliveryId}",
-            handler=command,
-            permission="UPDATE_DELIVERY",
-            summary="`?command=replay` sends it again, `cancel` stops trying",
-            tag="deliveries",
-            query=(("command", "replay, cancel"),),
-        ),
-        Route(
             method="GET",
             path="/events",
             handler=list_events,
@@ -130,6 +121,15 @@ def routes(reader: Reader, replayer: Replayer) -> list[Route]:
             permission="READ_DELIVERY",
             summary="One delivery with its attempts",
             tag="deliveries",
+        ),
+        Route(
+            method="POST",
+            path="/deliveries/{deliveryId}",
+            handler=command,
+            permission="UPDATE_DELIVERY",
+            summary="Commands: replay sends it again, cancel gives it up",
+            tag="deliveries",
+            query=(("command", "replay, cancel"),),
         ),
     ]
 

@@ -12,6 +12,7 @@ Rules of this file:
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
@@ -166,8 +167,8 @@ class Dispatcher:
             self._wake.clear()
             try:
                 pause = await self._claim_due()
-            except EmbarcError as error:
-                self._observe("dispatcher.failed", reason=str(error))
+            except Exception as error:
+                self._failed(error)
                 pause = AGAIN_SECONDS
             if pause > 0:
                 await _wait(self._wake, pause)
@@ -245,7 +246,13 @@ class Dispatcher:
         if prepared is None or self._stopping or prepared.why_held or not lane.may_attempt(self._monotonic()):
             await self._give_back(claim)
             return
-        settlement = await self._deliverer.deliver(claim, prepared)
+        try:
+            settlement = await self._deliverer.deliver(claim, prepared)
+        except Exception as error:
+            # A bug of ours. The lease is let go to run out, so that the delivery is tried again and seen to be `lost`.
+            self._held.pop((claim.event_key, claim.hook_id), None)
+            self._failed(error)
+            return
         self._settlements.append(settlement)  # not in one line: the list is another one after the await
         self._has_settlements.set()
         self._learn(lane, claim.hook_id, settlement)
@@ -299,8 +306,8 @@ class Dispatcher:
                 continue
             try:
                 settled = await self._store.settle(batch)
-            except EmbarcError as error:
-                self._observe("dispatcher.failed", reason=str(error))
+            except Exception as error:
+                self._failed(error)
                 if not self._stopping:  # the leases still hold for a while; past them, others try again
                     self._settlements = batch + self._settlements
                     self._has_settlements.set()
@@ -335,8 +342,8 @@ class Dispatcher:
                 continue
             try:
                 lost = await self._store.renew(old, lease_seconds=self._lease_seconds)
-            except EmbarcError as error:
-                self._observe("dispatcher.failed", reason=str(error))
+            except Exception as error:
+                self._failed(error)
                 continue
             for claim in old:
                 if (claim.event_key, claim.hook_id) in self._held:
@@ -347,8 +354,8 @@ class Dispatcher:
     async def _give_back(self, *claims: Claim) -> None:
         try:
             await self._surrender(claims)
-        except EmbarcError as error:  # the lease runs out by itself
-            self._observe("dispatcher.failed", reason=str(error))
+        except Exception as error:  # the lease runs out by itself
+            self._failed(error)
 
     async def _surrender(self, claims: Sequence[Claim]) -> None:
         for claim in claims:
@@ -387,7 +394,18 @@ class Dispatcher:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._workers.add(task)
-        task.add_done_callback(self._workers.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._workers.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        """Whatever goes wrong here is told, and the loops go on: a dispatcher that stands still is the worst failure."""
+        is_known = isinstance(error, EmbarcError)
+        trace = "" if is_known else "".join(traceback.format_exception(error))
+        self._observe("dispatcher.failed", reason=str(error) or repr(error), error=trace)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

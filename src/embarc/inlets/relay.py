@@ -16,7 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from embarc.core.errors import EmbarcError
 from embarc.core.events import EventKind
 from embarc.core.submissions import Receipt, Submission
 from embarc.observe import Observe
@@ -138,7 +137,7 @@ class Relay:
             try:
                 moved = await self._relay_page()
                 pause = 0.0 if moved == PAGE else POLL_SECONDS
-            except (EmbarcError, sqlite3.Error) as error:
+            except Exception as error:  # whatever it is, the outbox is tried again
                 self._observe("relay.failed", reason=str(error))
                 pause = AGAIN_SECONDS
             if pause:

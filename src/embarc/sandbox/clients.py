@@ -117,7 +117,7 @@ def routes(sandbox: Sandbox) -> list[Route]:
             path="/clients/{clientId}",
             handler=command,
             permission="ACTIVATE_CLIENT",
-            summary="`?command=activate`; emits CLIENT.ACTIVATE",
+            summary="Command: activate; emits CLIENT.ACTIVATE",
             tag="sandbox",
             body={"activationDate": "14 October 2025", "dateFormat": "dd MMMM yyyy", "locale": "en"},
             query=(("command", "activate"),),
