@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from embarc.core.attempts import Result
-from embarc.core.deliveries import State
+from embarc.core.deliveries import Claim, Settlement, State
 from embarc.core.errors import StoreUnavailable
 from embarc.core.ids import delivery_id, parse_event_id
 from embarc.core.ids import event_id as event_id_of
 from embarc.engine.lanes import HELD_PER_SLOT
+from embarc.engine.registry import Prepared
 from embarc.store.base import DeliveryFilter, DeliveryRecord
 from embarc.testing.engine import EngineLab
 from embarc.testing.receiver import ScriptedReceiver
@@ -303,3 +304,33 @@ async def test_a_store_that_cannot_commit_for_a_while_delays_results_and_loses_n
     assert refused.is_set()
     assert {settlement.verdict.state for settlement in settled} == {State.DELIVERED}
     assert len(receiver.requests) == 3
+
+
+async def test_a_hook_that_is_disabled_by_the_last_result_does_not_hold_up_the_stop(
+    tmp_path: Path, receiver: ScriptedReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settler used to wait for another result after the one that disabled the hook."""
+    receiver.answers(410)
+    engine = await EngineLab(tmp_path / "embarc.db").start()
+    hook_id = await engine.hook(receiver.url)
+    deliver, begun, gate = engine.dispatcher._deliverer.deliver, asyncio.Event(), asyncio.Event()
+
+    async def waits(claim: Claim, prepared: Prepared) -> Settlement:
+        begun.set()
+        await gate.wait()
+        return await deliver(claim, prepared)
+
+    monkeypatch.setattr(engine.dispatcher._deliverer, "deliver", waits)
+    await engine.publish()
+    await begun.wait()
+
+    stopping = asyncio.create_task(engine.dispatcher.stop())
+    gate.set()
+    async with asyncio.timeout(10):
+        await stopping
+
+    hook = await engine.store.get_hook("default", hook_id)
+    assert hook is not None
+    assert not hook.is_active
+    await engine.transport.close()
+    await engine.store.close()

@@ -75,7 +75,7 @@ class Dispatcher:
         self._tasks: list[asyncio.Task[None]] = []
         self._idle = 0
         self._stop_waiting = asyncio.Event()
-        self._stopping = False
+        self._stopping = self._finished = False
         self._token = 0
 
     # -- room, reserved by publishing --------------------------------------------------------------------------
@@ -154,8 +154,11 @@ class Dispatcher:
             lane.idle.clear()
         if self._workers:
             await asyncio.wait(self._workers)
+        self._finished = True
         self._has_settlements.set()
         await settling
+        if self._workers:  # hooks that the last results disabled
+            await asyncio.wait(self._workers)
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
         await self._surrender(waiting)
@@ -179,7 +182,10 @@ class Dispatcher:
         now = self._monotonic()
         wanted: dict[int, int] = {}
         page = min(CLAIM_PAGE, HELD_IN_ALL - self._held_in_all)
-        for due in await self._store.due():
+        found = await self._store.due()
+        for lane in self._lanes.values():
+            lane.has_backlog = False
+        for due in found:
             prepared = self._registry.get(due.hook_id)
             if prepared is None or prepared.why_held:
                 continue
@@ -213,7 +219,7 @@ class Dispatcher:
             return
         lane = self._lane(prepared)
         lane.queue.append(claim)
-        if lane.idle:
+        if lane.idle and lane.has_slot():
             self._idle -= 1
             lane.idle.pop().set_result(None)
             lane.in_flight += 1
@@ -298,7 +304,7 @@ class Dispatcher:
     # -- settling ----------------------------------------------------------------------------------------------
 
     async def _settle_forever(self) -> None:
-        while not (self._stopping and not self._workers and not self._settlements):
+        while not self._finished or self._settlements:
             await self._has_settlements.wait()
             self._has_settlements.clear()
             batch, self._settlements = self._settlements, []
@@ -308,7 +314,7 @@ class Dispatcher:
                 settled = await self._store.settle(batch)
             except Exception as error:
                 self._failed(error)
-                if not self._stopping:  # the leases still hold for a while; past them, others try again
+                if not self._finished:  # the leases still hold for a while; past them, others try again
                     self._settlements = batch + self._settlements
                     self._has_settlements.set()
                     await asyncio.sleep(AGAIN_SECONDS)
