@@ -6,8 +6,9 @@ What follows from it is decided in `deliveries.after`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from embarc.core.values import value
 
 ANSWER_BODY_LIMIT = 16 * 1024
 """Bytes of the answer that are kept: enough to debug, too little to hoard."""
@@ -51,7 +52,7 @@ _MEANING = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Outcome:
     """What happened on the wire in one attempt."""
 
@@ -81,7 +82,7 @@ class Outcome:
         return next((value for key, value in self.headers if key.lower() == wanted), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Attempt:
     """The record of one try."""
 

@@ -10,12 +10,12 @@ Rules of this file:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from embarc.core.attempts import Attempt, Outcome, Result
 from embarc.core.events import EventKind
 from embarc.core.schedules import RetrySchedule, parse_retry_after
+from embarc.core.values import value
 
 
 class State(StrEnum):
@@ -57,7 +57,7 @@ TRANSITIONS: tuple[tuple[State, str, State], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Claim:
     """A delivery that this process may attempt until its lease ends. The token proves that it still may."""
 
@@ -77,7 +77,7 @@ class Claim:
         return f"<Claim {self.event_key.hex()} -> hook {self.hook_id}, attempt {self.attempts + 1}>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Verdict:
     """What an attempt's outcome means for its delivery and its hook."""
 
@@ -89,7 +89,7 @@ class Verdict:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Settlement:
     """An attempt and its verdict, to be recorded together under the claim's lease."""
 

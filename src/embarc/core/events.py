@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring as _quote
 
+from embarc.core.values import value
+
 ANY = "*"
 """Stands for every entity, or every action, in a subscription."""
 
@@ -62,7 +64,7 @@ class Author:
     full_name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Event:
     """One occurrence. `payload` is the exact JSON that receivers get."""
 

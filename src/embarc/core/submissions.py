@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from embarc.core.events import Author, EventKind
+from embarc.core.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Draft:
     """An event as a platform tells it: not yet accepted, no id, perhaps no time."""
 
@@ -28,7 +29,7 @@ class Draft:
         return f"<Draft {self.kind} {dict(self.ids)}>"  # request and response are a person's data
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Submission:
     """Events that are accepted together or not at all. With a key, only once."""
 
@@ -39,7 +40,7 @@ class Submission:
     """A hash of what the caller sent: the same key with another fingerprint is a mistake of the caller's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Receipt:
     """What became of a submission, given out only after it is durable."""
 

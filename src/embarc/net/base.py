@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from embarc.core.attempts import Outcome
+from embarc.core.values import value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class OutboundRequest:
     """One POST, ready to send. `header_lines` are `Name: value`, already checked; `body` goes out as it is.
 

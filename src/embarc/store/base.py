@@ -21,12 +21,13 @@ from embarc.core.deliveries import Claim, Settlement, State
 from embarc.core.events import Event, EventKind
 from embarc.core.hooks import Hook
 from embarc.core.submissions import Receipt
+from embarc.core.values import value
 
 PAGE_LIMIT = 200
 """The most rows of one page."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class NewDelivery:
     """A delivery to make with an event. With a lease token it is born claimed by the process that publishes."""
 
@@ -36,7 +37,7 @@ class NewDelivery:
     """Deliveries of one hook with one key go strictly in the order of acceptance; None: in any order."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Publication:
     """Matched events, accepted together or not at all. With a key, only once."""
 
