@@ -3,7 +3,8 @@
 The service runs as its own process from the installed command, on a durable store, with one hook pointing at a
 cheap sink. Single events come from 64 connections: saturated (closed loop), then at half of that rate (open loop).
 CPU is read from /proc over all processes of the service, from the first post to the last delivery. Every number is
-the median of three runs; CPU per webhook depends on the load, so it always stands beside it.
+the median of three runs; CPU per webhook depends on the load, so it always stands beside it. Shared machines are noisy:
+the reference is a fixed piece of work measured before each run, to compare runs by.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Measured:
     received_p99_ms: float
     rss_mb: float
     delivered: int
+    reference_us: float
 
 
 class Bench:
@@ -143,6 +145,7 @@ class Bench:
 
 def run_once(rate: float) -> Measured:
     """One run on a fresh store."""
+    reference = reference_us()
     with tempfile.TemporaryDirectory(prefix="embarc-bench-") as folder:
         bench = Bench(Path(folder))
         bench.call("GET", "/events")  # signs in once, so that the hash of the password is not in the numbers
@@ -164,7 +167,17 @@ def run_once(rate: float) -> Measured:
         received_p99_ms=_percentile(to_receive, 99),
         rss_mb=rss,
         delivered=len(accepted),
+        reference_us=reference,
     )
+
+
+def reference_us() -> float:
+    """CPU microseconds of a fixed piece of work, to tell a slow moment of the machine from a slow service."""
+    text = json.dumps({"entityName": "CLIENT", "request": {f"field{number}": number for number in range(20)}})
+    began = time.process_time()
+    for _ in range(20_000):
+        json.loads(text)
+    return (time.process_time() - began) / 20_000 * 1e6
 
 
 def _percentile(seconds: list[float], percent: int) -> float:
@@ -201,6 +214,7 @@ def main() -> None:
         "accepted p50/p99 ms",
         "received p50/p99 ms",
         "RSS MB",
+        "reference us",
     ):
         table.add_column(column, justify="right" if column else "left")
     for name, found in results.items():
@@ -211,6 +225,7 @@ def main() -> None:
             f"{found['accepted_p50_ms']:.1f} / {found['accepted_p99_ms']:.1f}",
             f"{found['received_p50_ms']:.1f} / {found['received_p99_ms']:.1f}",
             f"{found['rss_mb']:.0f}",
+            f"{found['reference_us']:.2f}",
         )
     console.print(table)
     folder = Path("bench/results")

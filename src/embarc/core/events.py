@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring as _quote
+from typing import NamedTuple
 
 from embarc.core.values import value
 
@@ -35,8 +36,7 @@ _OWN_ID = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class EventKind:
+class EventKind(NamedTuple):
     """What sort of thing happened: an entity and an action, either of which may be `*` in a subscription."""
 
     entity_name: str
