@@ -41,7 +41,7 @@ RETRY_AFTER_SECONDS = 5
 # a larger group costs everybody less, and the loop keeps the interpreter's lock meanwhile.
 _BUSY_FROM = 3
 _WINDOW_PER_ITEM = 0.000_1
-_LONGEST_WINDOW = 0.002
+_LONGEST_WINDOW = 0.004
 
 
 def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
