@@ -190,7 +190,7 @@ def _median(runs: list[Measured]) -> dict[str, float]:
 
 def main() -> None:
     """Run, print a table, write JSON beside it."""
-    console = Console()
+    console = Console(width=120)
     results: dict[str, dict[str, Any]] = {}
     with console.status("saturated ...") as status:
         runs = []
