@@ -11,7 +11,8 @@ from embarc.core.values import value
 
 @value
 class OutboundRequest:
-    """One POST, ready to send. `header_lines` are `Name: value`, already checked; `body` goes out as it is.
+    """One POST, ready to send. `header_lines` are `Name: value`, already checked, `Content-Type` first; `body` goes
+    out as it is.
 
     `timeout_seconds` bounds the whole exchange: name resolution, connect, TLS, request and answer.
     """

@@ -249,7 +249,8 @@ class _Pool:
         exchange.begin(started)
         exchange.future = self._loop.create_future()
         curl.setopt(pycurl.POSTFIELDS, request.body)
-        curl.setopt(pycurl.HTTPHEADER, [*request.header_lines, _NO_EXPECT])
+        # All lines as one: libcurl sends it as it is, and looks at each of its list for a dozen names otherwise.
+        curl.setopt(pycurl.HTTPHEADER, ["\r\n".join(request.header_lines), _NO_EXPECT])
         curl.setopt(pycurl.TIMEOUT_MS, max(1, int(left * 1000)))
         self._active[curl] = exchange
         self._multi.add_handle(curl)
