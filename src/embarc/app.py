@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from starlette.types import ASGIApp
 
@@ -22,11 +23,14 @@ from embarc.core.hook_config import parse_endpoint
 from embarc.engine.access import Access
 from embarc.engine.deliver import Deliverer
 from embarc.engine.dispatch import Dispatcher
+from embarc.engine.health import Health
 from embarc.engine.hooks import Hooks
+from embarc.engine.prune import Pruner
 from embarc.engine.publish import Publisher
 from embarc.engine.read import Reader
 from embarc.engine.registry import Registry
 from embarc.engine.replay import Replayer
+from embarc.engine.replays import Replays
 from embarc.inlets.relay import Relay, SqliteSource
 from embarc.net.resolver import SystemResolver
 from embarc.net.transport import CurlTransport
@@ -39,6 +43,18 @@ from embarc.telemetry import Metrics
 from embarc.web.routes import Route
 
 SQLITE_PREFIX = "sqlite:///"
+
+
+class Background(Protocol):
+    """Work that goes on beside everything else."""
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    async def stop(self) -> None:
+        """End; the next start goes on."""
+        ...
 
 
 class Service:
@@ -54,7 +70,7 @@ class Service:
         dispatcher: Dispatcher,
         access: Access,
         sandbox: Sandbox | None,
-        relay: Relay | None,
+        background: Sequence[Background],
         observer: Observer,
     ) -> None:
         self.app = app
@@ -66,7 +82,7 @@ class Service:
         self._transport = transport
         self._dispatcher = dispatcher
         self._sandbox = sandbox
-        self._relay = relay
+        self._background = background
 
     @classmethod
     async def open(
@@ -82,18 +98,33 @@ class Service:
         transport = CurlTransport(policy=policy, resolver=SystemResolver())
         catalogue = load_catalogue()
         registry = Registry(store)
-        dispatchers: list[Dispatcher] = []
 
         async def hooks_changed() -> None:
             await registry.refresh()
-            for one in dispatchers:
-                one.wake()
+            dispatcher.wake()
+            pruner.wake()
+
+        health = Health(
+            store,
+            publish=lambda submission: publisher.publish(submission),
+            on_change=hooks_changed,
+            clock=time.time,
+            observe=observer,
+            disable_after_days=settings.disable_after_days,
+        )
+        pruner = Pruner(
+            store,
+            observe=observer,
+            retention_days=settings.retention_days,
+            attempt_retention_days=settings.attempt_retention_days,
+        )
 
         hooks = Hooks(
             store,
             catalogue,
             policy,
             on_change=hooks_changed,
+            clock=time.time,
             observe=observer,
             is_open_catalogue=settings.open_catalogue,
         )
@@ -101,14 +132,13 @@ class Service:
             store,
             registry,
             Deliverer(transport, clock=time.time, chance=random.random, worker=worker),
-            disable_hook=hooks.disable,
+            health=health,
             random_bits=system_random.getrandbits,
             chance=random.random,
             monotonic=time.monotonic,
             observe=observer,
             lease_seconds=settings.lease_seconds,
         )
-        dispatchers.append(dispatcher)
         publisher = Publisher(
             store,
             registry,
@@ -117,6 +147,14 @@ class Service:
             random_bits=random.getrandbits,
             observe=observer,
             lease_seconds=settings.lease_seconds,
+        )
+        replays = Replays(
+            store,
+            registry,
+            wake_dispatcher=dispatcher.wake,
+            clock=time.time,
+            random_bits=random.getrandbits,
+            observe=observer,
         )
         access = Access(store, monotonic=time.monotonic)
         sandbox = relay = None
@@ -129,8 +167,9 @@ class Service:
             woken.append(relay)
         app, routes = doors.build(
             hooks=hooks,
-            reader=Reader(store, dispatcher.why_held),
+            reader=Reader(store, dispatcher.why_held, dispatcher.condition),
             replayer=Replayer(store, registry, dispatcher.wake),
+            replays=replays,
             publisher=publisher,
             access=access,
             catalogue=catalogue,
@@ -140,14 +179,15 @@ class Service:
             sandbox_routes=sandbox.routes if sandbox else [],
             is_open_catalogue=settings.open_catalogue,
         )
-        return cls(app, routes, store, registry, transport, dispatcher, access, sandbox, relay, observer)
+        background: list[Background] = [replays, pruner, *([relay] if relay else [])]
+        return cls(app, routes, store, registry, transport, dispatcher, access, sandbox, background, observer)
 
     async def start(self) -> None:
         """Begin to deliver, and to relay the sandbox's events."""
         await self._registry.refresh()
         self._dispatcher.start()
-        if self._relay:
-            self._relay.start()
+        for one in self._background:
+            one.start()
 
     def stop_claiming(self) -> None:
         """From now on nothing new is begun; what is accepted stays in the store."""
@@ -155,8 +195,8 @@ class Service:
 
     async def stop(self) -> None:
         """Finish or give back what is under way, then close everything."""
-        if self._relay:
-            await self._relay.stop()
+        for one in self._background:
+            await one.stop()
         await self._dispatcher.stop()
         await self._transport.close()
         if self._sandbox:

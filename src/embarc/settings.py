@@ -54,6 +54,13 @@ class Settings:
         60.0,
         "How long a process may hold a delivery without renewing it; longer than the longest timeout of a hook.",
     )
+    retention_days: float = _setting(
+        30.0, "How long events and their deliveries are kept; those that still wait stay longer."
+    )
+    attempt_retention_days: float = _setting(90.0, "How long attempts are kept.")
+    disable_after_days: float = _setting(
+        5.0, "A hook whose endpoint fails for so long without one success is disabled; 0 never disables."
+    )
     log_level: str = _setting(
         "info", "`debug`, `info`, `warning` or `error`. At `debug` every attempt has its line."
     )
@@ -173,5 +180,10 @@ def _check(settings: Settings) -> None:
             "`lease_seconds` must be more than 35: a lease that ends before the longest attempt does would let two "
             "processes deliver at once."
         )
+    for name in ("retention_days", "attempt_retention_days"):
+        if not 0 < getattr(settings, name) <= 36_500:
+            raise SettingsError(f"`{name}` must be more than 0 and at most 36500 days.")
+    if not 0 <= settings.disable_after_days <= 3650:
+        raise SettingsError("`disable_after_days` must be between 0 (never) and 3650.")
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise SettingsError("`log_level` must be debug, info, warning or error.")

@@ -23,7 +23,9 @@ _WARNINGS = {
     "hook.disabled",
     "hook.failing",
     "delivery.lease_lost",
+    "pruning.failed",
     "relay.failed",
+    "replay.failed",
     "request.failed",
     "store.broken",
 }
@@ -31,9 +33,19 @@ _QUIET = {
     "submission.accepted",
     "deliveries.claimed",
     "deliveries.surrendered",
+    "filter.failed",
     "relay.published",
     "hooks.changed",
 }
+_COUNTED = (
+    "dispatcher.failed",
+    "filter.failed",
+    "pruning.failed",
+    "relay.failed",
+    "replay.failed",
+    "request.failed",
+    "store.broken",
+)
 _BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000)
 
 
@@ -103,7 +115,7 @@ class Metrics(Collector):
         observer.subscribe("submission.accepted", self._on_accepted)
         observer.subscribe("delivery.attempted", self._on_attempted)
         observer.subscribe("delivery.lease_lost", self._on_lost)
-        for name in ("dispatcher.failed", "relay.failed", "request.failed", "store.broken"):
+        for name in _COUNTED:
             observer.subscribe(name, lambda facts, name=name: self._failures.update([name]))  # type: ignore[misc] # mypy cannot infer a lambda's default
         self._registry = CollectorRegistry()
         self._registry.register(self)

@@ -8,7 +8,7 @@ from embarc.core.attempts import Result
 from embarc.core.deliveries import Claim, State, Verdict
 from embarc.store.base import Store
 from embarc.testing.clock import ManualClock
-from embarc.testing.lab import Factory, StoreLab
+from embarc.testing.lab import Factory, StoreLab, every_class
 
 LEASE = 60.0
 HOOK = 1
@@ -23,7 +23,7 @@ async def published(store: Store, make: Factory, count: int = 1, hook: int = HOO
 
 async def claimed(store: Store, make: Factory, token: int = 5) -> Claim:
     await published(store, make)
-    (claim,) = await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=token)
+    (claim,) = await store.claim(every_class({HOOK: 1}), lease_seconds=LEASE, lease_token=token)
     return claim
 
 
@@ -43,7 +43,7 @@ async def test_a_claim_takes_the_earliest_due_of_each_hook_and_no_more_than_want
     theirs = await published(store, make, hook=2)
     await published(store, make, hook=3)
 
-    claims = await store.claim({HOOK: 2, 2: 5}, lease_seconds=LEASE, lease_token=5)
+    claims = await store.claim(every_class({HOOK: 2, 2: 5}), lease_seconds=LEASE, lease_token=5)
 
     assert [claim.event_key for claim in claims if claim.hook_id == HOOK] == mine[:2]
     assert [claim.event_key for claim in claims if claim.hook_id == 2] == theirs
@@ -53,7 +53,7 @@ async def test_a_claim_takes_the_earliest_due_of_each_hook_and_no_more_than_want
 async def test_equal_due_times_go_in_order_of_acceptance(store: Store, make: Factory) -> None:
     keys = await published(store, make, 10)
 
-    claims = await store.claim({HOOK: 10}, lease_seconds=LEASE, lease_token=5)
+    claims = await store.claim(every_class({HOOK: 10}), lease_seconds=LEASE, lease_token=5)
 
     assert [claim.event_key for claim in claims] == keys
 
@@ -65,7 +65,7 @@ async def test_what_is_claimed_is_not_claimed_again_before_its_lease_ends(
 
     clock.advance(LEASE - 0.001)
 
-    assert list(await store.claim({HOOK: 9}, lease_seconds=LEASE, lease_token=6)) == []
+    assert list(await store.claim(every_class({HOOK: 9}), lease_seconds=LEASE, lease_token=6)) == []
 
 
 async def test_a_lease_that_ends_now_is_over(store: Store, make: Factory, clock: ManualClock) -> None:
@@ -73,14 +73,17 @@ async def test_a_lease_that_ends_now_is_over(store: Store, make: Factory, clock:
 
     clock.advance(LEASE)
 
-    assert len(await store.claim({HOOK: 9}, lease_seconds=LEASE, lease_token=6)) == 1
+    assert len(await store.claim(every_class({HOOK: 9}), lease_seconds=LEASE, lease_token=6)) == 1
 
 
 async def test_claims_at_the_same_time_never_share_a_delivery(store: Store, make: Factory) -> None:
     await published(store, make, 40)
 
     pages = await asyncio.gather(
-        *(store.claim({HOOK: 7}, lease_seconds=LEASE, lease_token=token) for token in range(1, 9))
+        *(
+            store.claim(every_class({HOOK: 7}), lease_seconds=LEASE, lease_token=token)
+            for token in range(1, 9)
+        )
     )
 
     keys = [claim.event_key for page in pages for claim in page]
@@ -92,9 +95,9 @@ async def test_a_delivery_that_was_born_claimed_is_not_due_until_its_lease_ends(
 ) -> None:
     await store.publish(make.publication(make.event(), hooks=(HOOK,), token=9), lease_seconds=LEASE)
 
-    early = await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=6)
+    early = await store.claim(every_class({HOOK: 1}), lease_seconds=LEASE, lease_token=6)
     clock.advance(LEASE)
-    late = await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=7)
+    late = await store.claim(every_class({HOOK: 1}), lease_seconds=LEASE, lease_token=7)
 
     assert list(early) == []
     assert [claim.attempts for claim in late] == [1]
@@ -106,7 +109,7 @@ async def test_taking_over_from_a_process_that_ended_records_a_lost_attempt(
     first = await claimed(store, make)
     clock.advance(LEASE)
 
-    (second,) = await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=6)
+    (second,) = await store.claim(every_class({HOOK: 1}), lease_seconds=LEASE, lease_token=6)
 
     (attempt,) = await store.list_attempts("default", first.event_key, HOOK)
     assert attempt.outcome.result is Result.LOST
@@ -121,7 +124,7 @@ async def test_due_tells_every_hook_that_has_something_waiting(
     await published(store, make, 3)
     await published(store, make, hook=4)
     clock.advance(2)
-    await store.claim({4: 1}, lease_seconds=LEASE, lease_token=6)
+    await store.claim(every_class({4: 1}), lease_seconds=LEASE, lease_token=6)
 
     due = {one.hook_id: one.in_seconds for one in await store.due()}
 
@@ -151,9 +154,9 @@ async def test_a_failed_delivery_waits_until_its_retry(
     await store.settle([make.settlement(claim, status=500, verdict=verdict)])
 
     clock.advance(4.999)
-    assert list(await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=6)) == []
+    assert list(await store.claim(every_class({HOOK: 1}), lease_seconds=LEASE, lease_token=6)) == []
     clock.advance(0.001)
-    (again,) = await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=7)
+    (again,) = await store.claim(every_class({HOOK: 1}), lease_seconds=LEASE, lease_token=7)
     assert (again.attempts, again.failures) == (1, 1)
 
 
@@ -162,7 +165,7 @@ async def test_a_late_worker_cannot_overwrite_a_newer_attempt(
 ) -> None:
     late = await claimed(store, make, token=5)
     clock.advance(LEASE)
-    (newer,) = await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=6)
+    (newer,) = await store.claim(every_class({HOOK: 1}), lease_seconds=LEASE, lease_token=6)
 
     refused = await store.settle([make.settlement(late, status=200)])
 
@@ -185,7 +188,7 @@ async def test_settling_twice_changes_nothing_the_second_time(store: Store, make
 
 async def test_one_lost_lease_does_not_hold_up_the_others_of_its_batch(store: Store, make: Factory) -> None:
     keys = await published(store, make, 3)
-    claims = await store.claim({HOOK: 3}, lease_seconds=LEASE, lease_token=5)
+    claims = await store.claim(every_class({HOOK: 3}), lease_seconds=LEASE, lease_token=5)
     await store.cancel("default", keys[1], HOOK, "not wanted")
 
     settled = await store.settle([make.settlement(claim) for claim in claims])
@@ -200,13 +203,13 @@ async def test_a_renewed_lease_is_not_taken_over(store: Store, make: Factory, cl
     assert list(await store.renew([claim], lease_seconds=LEASE)) == []
 
     clock.advance(LEASE - 1)
-    assert list(await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=6)) == []
+    assert list(await store.claim(every_class({HOOK: 1}), lease_seconds=LEASE, lease_token=6)) == []
 
 
 async def test_renewing_tells_which_leases_were_lost(store: Store, make: Factory, clock: ManualClock) -> None:
     late = await claimed(store, make)
     clock.advance(LEASE)
-    await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=6)
+    await store.claim(every_class({HOOK: 1}), lease_seconds=LEASE, lease_token=6)
 
     assert list(await store.renew([late], lease_seconds=LEASE)) == [late]
 
@@ -216,7 +219,7 @@ async def test_a_surrendered_delivery_is_due_at_once_and_leaves_no_trace(store: 
 
     assert await store.surrender([claim]) == 1
 
-    (again,) = await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=6)
+    (again,) = await store.claim(every_class({HOOK: 1}), lease_seconds=LEASE, lease_token=6)
     assert again.attempts == 0
     assert list(await store.list_attempts("default", claim.event_key, HOOK)) == []
 
@@ -226,7 +229,7 @@ async def test_only_what_is_still_ours_can_be_surrendered(
 ) -> None:
     late = await claimed(store, make)
     clock.advance(LEASE)
-    await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=6)
+    await store.claim(every_class({HOOK: 1}), lease_seconds=LEASE, lease_token=6)
 
     assert await store.surrender([late]) == 0
 
@@ -250,7 +253,7 @@ async def test_a_replayed_delivery_is_due_with_all_its_retries(store: Store, mak
 
     assert await store.replay("default", claim.event_key, HOOK)
 
-    (again,) = await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=6)
+    (again,) = await store.claim(every_class({HOOK: 1}), lease_seconds=LEASE, lease_token=6)
     assert (again.attempts, again.failures, again.is_replay) == (1, 0, True)
     assert not await store.replay("default", bytes(16), HOOK)
 
@@ -261,5 +264,5 @@ async def test_what_a_process_held_when_it_ended_is_due_after_its_lease(lab: Sto
     store = await lab.reopen()
 
     lab.clock.advance(LEASE)
-    (again,) = await store.claim({HOOK: 1}, lease_seconds=LEASE, lease_token=7)
+    (again,) = await store.claim(every_class({HOOK: 1}), lease_seconds=LEASE, lease_token=7)
     assert again.event_key == claim.event_key

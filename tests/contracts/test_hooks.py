@@ -54,7 +54,7 @@ async def test_a_hook_of_another_tenant_cannot_be_read_changed_or_removed(
     assert await store.get_hook("other", added.id) == added
 
 
-async def test_removing_a_hook_cancels_what_waits_for_it(store: Store, make: Factory) -> None:
+async def test_what_waits_for_a_removed_hook_is_cancelled_bit_by_bit(store: Store, make: Factory) -> None:
     hook = await store.add_hook(make.hook())
     event = make.event()
     await store.publish(make.publication(event, hooks=(hook.id,)), lease_seconds=60)
@@ -62,6 +62,8 @@ async def test_removing_a_hook_cancels_what_waits_for_it(store: Store, make: Fac
     removed = await store.remove_hook("default", hook.id)
 
     assert removed == hook
+    assert await store.cancel_orphans(1) == 1
+    assert await store.cancel_orphans(1) == 0
     record = await store.get_delivery("default", event.key, hook.id)
     assert record is not None
     assert (record.state, record.reason) == (State.CANCELLED, "the hook was deleted")

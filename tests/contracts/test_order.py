@@ -9,7 +9,7 @@ import pytest
 from embarc.core.deliveries import Claim, State, Verdict
 from embarc.store.base import NewDelivery, Publication, Store
 from embarc.testing.clock import ManualClock
-from embarc.testing.lab import Factory
+from embarc.testing.lab import Factory, every_class
 
 LEASE = 60.0
 HOOK = 1
@@ -27,7 +27,7 @@ async def published(store: Store, make: Factory, order_key: str) -> bytes:
 
 
 async def claimed(store: Store, token: int = 5) -> list[Claim]:
-    return list(await store.claim({HOOK: 10}, lease_seconds=LEASE, lease_token=token))
+    return list(await store.claim(every_class({HOOK: 10}), lease_seconds=LEASE, lease_token=token))
 
 
 async def test_only_the_earliest_of_a_key_is_given_and_other_keys_are_not_held_up(

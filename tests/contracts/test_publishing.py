@@ -10,7 +10,7 @@ from embarc.core.errors import IdempotencyMismatch
 from embarc.core.ids import event_id
 from embarc.core.submissions import Receipt
 from embarc.store.base import DeliveryFilter, EventFilter, Publication, Store, TimestampTaken
-from embarc.testing.lab import Factory, StoreLab
+from embarc.testing.lab import Factory, StoreLab, every_class
 
 LEASE = 60.0
 
@@ -47,7 +47,7 @@ async def test_the_payload_comes_back_byte_for_byte(store: Store, make: Factory)
 
     await store.publish(make.publication(event, hooks=(1,)), lease_seconds=LEASE)
 
-    (claim,) = await store.claim({1: 1}, lease_seconds=LEASE, lease_token=5)
+    (claim,) = await store.claim(every_class({1: 1}), lease_seconds=LEASE, lease_token=5)
     assert claim.payload == event.payload
     record = await store.get_event("default", event.key)
     assert record is not None

@@ -17,7 +17,7 @@ from embarc.store.sqlite.store import SqliteStore
 from embarc.store.sqlite.writer import Writer, connect
 from embarc.store.vault import CannotOpen, Vault
 from embarc.testing.clock import ManualClock
-from embarc.testing.lab import Factory
+from embarc.testing.lab import Factory, every_class
 
 
 async def opened(path: Path) -> SqliteStore:
@@ -61,7 +61,7 @@ async def test_what_a_process_held_when_it_ended_is_due_as_soon_as_another_opens
 
     store = await opened(tmp_path / "embarc.db")
 
-    (claim,) = await store.claim({1: 1}, lease_seconds=60, lease_token=6)
+    (claim,) = await store.claim(every_class({1: 1}), lease_seconds=60, lease_token=6)
     assert (claim.event_key, claim.attempts) == (event.key, 1)
     (lost,) = await store.list_attempts("default", event.key, 1)
     assert lost.outcome.result is Result.LOST

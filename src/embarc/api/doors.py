@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embarc.api import hooks as hooks_api
 from embarc.api import log
+from embarc.api import replays as replays_api
 from embarc.api.ingest import PERMISSION, Ingest
 from embarc.core.catalogue import Catalogue
 from embarc.core.errors import StoreUnavailable
@@ -19,6 +20,7 @@ from embarc.engine.hooks import Hooks
 from embarc.engine.publish import Publisher
 from embarc.engine.read import Reader
 from embarc.engine.replay import Replayer
+from embarc.engine.replays import Replays
 from embarc.observe import Observe
 from embarc.web import openapi
 from embarc.web.routes import Call, Route, router
@@ -45,6 +47,7 @@ def build(
     hooks: Hooks,
     reader: Reader,
     replayer: Replayer,
+    replays: Replays,
     publisher: Publisher,
     access: Access,
     catalogue: Catalogue,
@@ -58,7 +61,12 @@ def build(
     ingest = Ingest(
         publisher.publish, access.authenticate, catalogue, observe, is_open_catalogue=is_open_catalogue
     )
-    routes = [*hooks_api.routes(hooks, catalogue), *log.routes(reader, replayer), *sandbox_routes]
+    routes = [
+        *hooks_api.routes(hooks, catalogue, reader, replays),
+        *log.routes(reader, replayer),
+        *replays_api.routes(replays),
+        *sandbox_routes,
+    ]
     documented = [*routes, _post_events_route()]
     api = router(routes, access.authenticate, observe)
     service_routes = _service_routes(check, metrics, documented)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from embarc.api import wire
+from embarc.api.replays import body_of, render
 from embarc.core.catalogue import Catalogue
+from embarc.core.fields import Fields
 from embarc.core.hooks import Hook
 from embarc.engine.hooks import Hooks
+from embarc.engine.read import Reader
+from embarc.engine.replays import Replays
 from embarc.web.routes import Call, Route, unsupported_command
 
 _EXAMPLE = {
@@ -22,7 +26,7 @@ _EXAMPLE = {
 }
 
 
-def routes(hooks: Hooks, catalogue: Catalogue) -> list[Route]:
+def routes(hooks: Hooks, catalogue: Catalogue, reader: Reader, replays: Replays) -> list[Route]:
     """The routes of hooks."""
     groupings = catalogue.groupings()
     listed = wire.catalogue_events(catalogue)
@@ -31,13 +35,20 @@ def routes(hooks: Hooks, catalogue: Catalogue) -> list[Route]:
         return {"templates": wire.templates(), "groupings": groupings, "events": listed}
 
     async def list_hooks(call: Call) -> list[dict[str, Any]]:
-        return [wire.hook(hook) for hook in await hooks.list(call.caller.tenant)]
+        return [wire.hook(hook, reader.why_held(hook)) for hook in await hooks.list(call.caller.tenant)]
 
     async def get_hook(call: Call) -> dict[str, Any]:
         hook: Hook = await hooks.get(call.caller.tenant, call.path["hookId"])
         if call.query.get("template", "").lower() != "true":
-            return wire.hook(hook)
-        return wire.hook(hook) | {"templates": wire.templates([hook.template]), "groupings": groupings}
+            return wire.hook(hook, reader.why_held(hook))
+        return wire.hook(hook, reader.why_held(hook)) | {
+            "templates": wire.templates([hook.template]),
+            "groupings": groupings,
+        }
+
+    async def stats(call: Call) -> dict[str, Any]:
+        hook = await hooks.get(call.caller.tenant, call.path["hookId"])
+        return wire.hook_stats(await reader.hook_stats(hook))
 
     async def create_hook(call: Call) -> dict[str, Any]:
         created = await hooks.create(call.caller.tenant, call.json())
@@ -52,14 +63,39 @@ def routes(hooks: Hooks, catalogue: Catalogue) -> list[Route]:
         hook = await hooks.delete(call.caller.tenant, call.path["hookId"])
         return {"resourceId": hook.id}
 
-    commands = {"pause": hooks.pause, "resume": hooks.resume, "enable": hooks.enable}
+    async def enable(call: Call) -> dict[str, Any]:
+        """Switch it on, and offer what it missed: with `{"replay": true}` that is sent at once."""
+        fields = Fields(call.json() if call.body.strip() else {}, "hook", ("replay",))
+        wants_replay = fields.boolean("replay", default=False)
+        fields.check()
+        tenant = call.caller.tenant
+        before = await hooks.get(tenant, call.path["hookId"])
+        hook = await hooks.enable(tenant, call.path["hookId"])
+        since_ms = before.inactive_since_ms
+        if since_ms is None:
+            return {"resourceId": hook.id}
+        missed = replays.missed(hook, since_ms)
+        answer: dict[str, Any] = {
+            "resourceId": hook.id,
+            "missed": {"count": await replays.preview(tenant, missed), "selection": body_of(missed)},
+        }
+        if wants_replay:
+            answer["replay"] = render(await replays.create(tenant, missed, call.caller.username))
+        return answer
+
+    async def pause(call: Call) -> dict[str, Any]:
+        return {"resourceId": (await hooks.pause(call.caller.tenant, call.path["hookId"])).id}
+
+    async def resume(call: Call) -> dict[str, Any]:
+        return {"resourceId": (await hooks.resume(call.caller.tenant, call.path["hookId"])).id}
+
+    commands = {"pause": pause, "resume": resume, "enable": enable}
 
     async def command(call: Call) -> dict[str, Any]:
         run = commands.get(call.query.get("command", ""))
         if run is None:
             raise unsupported_command(call, commands)
-        hook = await run(call.caller.tenant, call.path["hookId"])
-        return {"resourceId": hook.id}
+        return await run(call)
 
     with_template = (("template", "`true` adds the template and the catalogue"),)
     return [
@@ -98,6 +134,14 @@ def routes(hooks: Hooks, catalogue: Catalogue) -> list[Route]:
             query=with_template,
         ),
         Route(
+            method="GET",
+            path="/hooks/{hookId}/stats",
+            handler=stats,
+            permission="READ_HOOK",
+            summary="How it goes with a hook: breaker, attempts in flight, what waits",
+            tag="hooks",
+        ),
+        Route(
             method="PUT",
             path="/hooks/{hookId}",
             handler=update_hook,
@@ -111,7 +155,7 @@ def routes(hooks: Hooks, catalogue: Catalogue) -> list[Route]:
             path="/hooks/{hookId}",
             handler=command,
             permission="UPDATE_HOOK",
-            summary="Commands: pause, resume, enable",
+            summary='Commands: pause, resume, enable; enable tells what was missed, and sends it with {"replay": true}',
             tag="hooks",
             query=(("command", ", ".join(commands)),),
         ),

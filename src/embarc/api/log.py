@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -12,7 +11,7 @@ from embarc.core.attempts import Attempt
 from embarc.core.deliveries import HELD, State
 from embarc.core.errors import Invalid
 from embarc.core.events import timestamp_text
-from embarc.core.fields import nearest
+from embarc.core.fields import moment_ms, nearest
 from embarc.core.ids import delivery_id, event_id
 from embarc.engine.read import DeliveryView, Reader
 from embarc.engine.replay import Replayer
@@ -238,13 +237,8 @@ def _time(call: Call, name: str) -> int | None:
     if text is None:
         return None
     try:
-        when = datetime.fromisoformat(
-            text.replace(" ", "+")
-        )  # an unescaped + of an offset arrives as a blank
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=UTC)
-        return int(when.timestamp() * 1000)
-    except (ValueError, OverflowError):
+        return moment_ms(text.replace(" ", "+"))  # an unescaped + of an offset arrives as a blank
+    except ValueError:
         raise Invalid.field(
             name,
             f"validation.msg.query.{name}.invalid",

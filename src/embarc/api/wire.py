@@ -7,29 +7,66 @@ from datetime import UTC, datetime
 from typing import Any
 
 from embarc.core.catalogue import Catalogue
-from embarc.core.events import EventKind
+from embarc.core.deliveries import Traffic
+from embarc.core.events import EventKind, timestamp_text
 from embarc.core.hook_config import CONTENT_TYPE, FIELDS, SECRET, URL, masked
 from embarc.core.hooks import Hook
 from embarc.engine.hooks import TEMPLATES
+from embarc.engine.read import MOST_COUNTED, HookStats
 
 _TEMPLATE_IDS = {"Web": 1, "Elastic Search": 3}
 """Fineract's own numbers."""
 
 
-def hook(found: Hook) -> dict[str, Any]:
+def hook(found: Hook, held_because: str) -> dict[str, Any]:
     """One hook. `templateId` is 0 as in Fineract for hooks without a text template."""
+    health: dict[str, Any] = {"sends": not held_because}
+    if held_because:
+        health["reason"] = found.inactive_because or held_because
+    for name, since_ms in (
+        ("failingSince", found.failing_since_ms),
+        ("inactiveSince", found.inactive_since_ms),
+    ):
+        if since_ms is not None:
+            health[name] = timestamp_text(since_ms)
     return {
         "id": found.id,
         "name": found.name,
         "displayName": found.display_name,
         "isActive": found.is_active,
         "isPaused": found.is_paused,
+        "health": health,
         "createdAt": _date(found.created_at_ms),
         "updatedAt": _date(found.updated_at_ms),
         "templateId": 0,
         "events": events(found.subscriptions),
         "config": config(_with_masked_secret(found)),
     }
+
+
+def hook_stats(found: HookStats) -> dict[str, Any]:
+    """How it goes with a hook."""
+    condition = found.condition
+    waiting = {traffic.name.lower(): found.waiting.get(traffic, (0, 0))[0] for traffic in Traffic}
+    counted = sum(waiting.values())
+    rendered: dict[str, Any] = {
+        "hookId": found.hook.id,
+        "sends": not found.held_because,
+        "reason": found.hook.inactive_because or found.held_because,
+        "breaker": {"state": condition.breaker.value},
+        "attemptsInFlight": condition.in_flight,
+        "concurrency": condition.limit or found.hook.endpoint.concurrency,
+        "waiting": {"total": counted, "isAtLeast": counted >= MOST_COUNTED, **waiting},
+    }
+    if condition.next_probe_seconds is not None:
+        rendered["breaker"]["nextProbeSeconds"] = round(condition.next_probe_seconds, 1)
+    if found.waiting:
+        rendered["waiting"]["firstDueAt"] = timestamp_text(
+            min(due_at for _, due_at in found.waiting.values())
+        )
+    if found.hook.failing_since_ms is not None:
+        rendered["failingSince"] = timestamp_text(found.hook.failing_since_ms)
+    return rendered
 
 
 def events(kinds: Iterable[EventKind]) -> list[dict[str, str]]:

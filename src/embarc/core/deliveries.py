@@ -10,7 +10,7 @@ Rules of this file:
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from embarc.core.attempts import Attempt, Outcome, Result
 from embarc.core.events import EventKind
@@ -38,6 +38,18 @@ _MEANING = {
     State.EXHAUSTED: "Every try failed. Stays listed and can be replayed.",
     State.CANCELLED: "Nobody wants it any more: a person cancelled it, or its hook was deleted.",
 }
+
+
+class Traffic(IntEnum):
+    """Why a delivery is on its way. Each class keeps a share of a hook's attempts: none hides the others."""
+
+    LIVE = 0
+    RETRY = 1
+    REPLAY = 2
+
+
+SHARES = {Traffic.LIVE: 3, Traffic.RETRY: 1, Traffic.REPLAY: 1}
+"""Of five, while all three have something to do."""
 
 HELD = "held"
 """How a waiting delivery is shown while its hook may not receive. It is not a state of its own: nothing has to
@@ -69,9 +81,14 @@ class Claim:
     """Attempts made before this one, also those of earlier processes and before a replay."""
     failures: int
     """Failures that count against the retries."""
-    is_replay: bool
+    traffic: Traffic
     kind: EventKind
     payload: bytes
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether somebody asked for it again."""
+        return self.traffic is Traffic.REPLAY
 
     def __repr__(self) -> str:
         return f"<Claim {self.event_key.hex()} -> hook {self.hook_id}, attempt {self.attempts + 1}>"

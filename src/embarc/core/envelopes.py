@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from embarc import __version__
 from embarc.core.deliveries import Claim
-from embarc.core.hooks import ContentType, Hook
+from embarc.core.hooks import ContentType, Endpoint, Hook
 from embarc.core.ids import delivery_id
 
 _CONTENT_TYPES = {
@@ -16,9 +16,24 @@ _CONTENT_TYPES = {
 }
 
 
-def body_for(content_type: ContentType, payload: bytes) -> bytes:
-    """The payload as it is, or as a form: one field a key, scalars as text, `request` and `response` as JSON text."""
-    return payload if content_type is ContentType.JSON else _form(payload)
+def body_for(endpoint: Endpoint, payload: bytes) -> bytes:
+    """The payload as it is, or its ids only, and as JSON or as a form: one field a key, scalars as text, `request` and
+    `response` as JSON text."""
+    if endpoint.is_thin:
+        payload = thin(payload)
+    return payload if endpoint.content_type is ContentType.JSON else _form(payload)
+
+
+def thin(payload: bytes) -> bytes:
+    """The payload without `request`, without the author's names, and with nothing but ids in `response`."""
+    members = []
+    for key, text in _top_level(payload.decode()):
+        if key == "response":
+            ids = [(name, value) for name, value in _top_level(text) if _is_id(name, value)]
+            members.append((key, _object_text(ids)))
+        elif key not in ("request", "createdByName", "createdByFullName"):
+            members.append((key, text))
+    return _object_text(members).encode()
 
 
 def constant_lines(hook: Hook) -> list[str]:
@@ -43,6 +58,14 @@ def delivery_lines(claim: Claim) -> list[str]:
     if claim.is_replay:
         lines.append("X-Embarc-Replay: 1")
     return lines
+
+
+def _is_id(name: str, text: str) -> bool:
+    return name.endswith(("Id", "Identifier")) and not text.startswith(("{", "["))
+
+
+def _object_text(members: list[tuple[str, str]]) -> str:
+    return "{" + ",".join(f"{json.dumps(key, ensure_ascii=False)}:{text}" for key, text in members) + "}"
 
 
 def _form(payload: bytes) -> bytes:

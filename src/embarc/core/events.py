@@ -78,10 +78,15 @@ class Event:
     @property
     def order_key(self) -> str | None:
         """What events that must not overtake one another have in common; None where no entity is known."""
-        return None if self.entity_id is None else f"{self.kind.entity_name}/{self.entity_id}"
+        return order_key_of(self.kind, self.entity_id)
 
     def __repr__(self) -> str:
         return f"<Event {self.kind} {self.key.hex()} of {self.entity_id}>"  # the payload is a person's data
+
+
+def order_key_of(kind: EventKind, entity_id: str | None) -> str | None:
+    """The key of the entity that an event of this kind is about; None where it is not known."""
+    return None if entity_id is None else f"{kind.entity_name}/{entity_id}"
 
 
 def entity_id_of(kind: EventKind, ids: Mapping[str, int | str], response: Mapping[str, object]) -> str | None:

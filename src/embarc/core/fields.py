@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from embarc.core.errors import FieldError, Invalid, MalformedBody
@@ -69,6 +70,16 @@ class Fields:
             )
         return value
 
+    def moment(self, name: str) -> int | None:
+        """A time in ISO 8601, as milliseconds since 1970."""
+        text = self.text(name)
+        try:
+            return None if text is None else moment_ms(text)
+        except ValueError:
+            message = f"The parameter `{name}` must be a time in ISO 8601, such as 2025-10-13T07:45:12Z."
+            self.fail(name, "invalid", message, (text or "")[:50])
+            return None
+
     def boolean(self, name: str, *, default: bool | None = None) -> bool | None:
         """true or false, also as text; the empty string means "not given" (Mifos X sends it)."""
         value = self.body.get(name)
@@ -114,6 +125,17 @@ class Fields:
                 name, "is.greater.than.max", f"The parameter `{name}` must be at most {at_most}.", value
             )
         return value
+
+
+def moment_ms(text: str) -> int:
+    """Milliseconds since 1970 of a time in ISO 8601, UTC where it has no offset; raises ValueError."""
+    when = datetime.fromisoformat(text)
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    try:
+        return int(when.timestamp() * 1000)
+    except OverflowError as error:
+        raise ValueError(text) from error
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:

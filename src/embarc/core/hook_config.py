@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from embarc.core.fields import Fields, nearest
+from embarc.core.filters import Filter
 from embarc.core.hooks import (
     DEFAULT_CONCURRENCY,
     DEFAULT_TIMEOUT_SECONDS,
@@ -90,6 +91,16 @@ def _order(endpoint: Endpoint, value: str) -> Endpoint:
         raise ValueError("it must be `none` or `entity`") from None
 
 
+def _filter(endpoint: Endpoint, value: str) -> Endpoint:
+    return replace(endpoint, filter=Filter(value))
+
+
+def _payload(endpoint: Endpoint, value: str) -> Endpoint:
+    if value.lower() not in ("full", "thin"):
+        raise ValueError("it must be `full` or `thin`")
+    return replace(endpoint, is_thin=value.lower() == "thin")
+
+
 def _number(text: str, least: float, most: float, *, whole: bool = False) -> float:
     try:
         number = float(text)
@@ -125,6 +136,14 @@ FIELDS = (
         apply=_concurrency,
     ),
     ConfigField(
+        name="Filter",
+        help="An expression in CEL over `payload`, `entity` and `action` that says which of the events are wanted. An "
+        "event about which it cannot say (a field is missing) is sent and counted.",
+        placeholder="payload.officeId == 3",
+        code="validation.msg.hook.filter.invalid",
+        apply=_filter,
+    ),
+    ConfigField(
         name="Max Retries",
         help=f"Retries after the first attempt, 0 to {MOST_RETRIES}.",
         placeholder=str(DEFAULT_MAX_RETRIES),
@@ -136,6 +155,12 @@ FIELDS = (
         "what comes after it, until it is delivered, cancelled or replayed.",
         placeholder="none",
         apply=_order,
+    ),
+    ConfigField(
+        name="Payload",
+        help="`full`, or `thin`: ids only, for receivers that ask the platform for the rest.",
+        placeholder="full",
+        apply=_payload,
     ),
     ConfigField(
         name="Rate Limit",

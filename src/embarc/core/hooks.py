@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from embarc.core.events import EventKind
+from embarc.core.filters import Filter
 from embarc.core.schedules import DEFAULT_SCHEDULE, RetrySchedule
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
@@ -40,6 +41,10 @@ class Endpoint:
     order: Order = Order.NONE
     rate_limit: float | None = None
     """Requests per second; None: as fast as its concurrency allows."""
+    filter: Filter | None = None
+    """Which of the subscribed events it wants; None: all."""
+    is_thin: bool = False
+    """Sends ids only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,11 @@ class Hook:
     config: Mapping[str, str]
     endpoint: Endpoint
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    failing_since_ms: int | None = None
+    """Since when nothing has succeeded, as far as the breaker noticed; None: it works."""
+    inactive_since_ms: int | None = None
+    inactive_because: str = ""
+    """Why it was switched off, where it was not its owner who did it."""
     created_at_ms: int = 0
     updated_at_ms: int = 0
     version: int = 0

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 
 _EVENT = re.compile(r"evt_([0-9a-f]{32})\Z")
+_REPLAY = re.compile(r"rpl_([0-9a-f]{32})\Z")
 _DELIVERY = re.compile(r"dlv_([0-9a-f]{32})_([1-9][0-9]{0,17})\Z")
 
 
@@ -34,6 +35,17 @@ def parse_delivery_id(text: str) -> tuple[bytes, int] | None:
     """The event's sixteen bytes and the hook's number, or None where `text` is not a delivery id."""
     found = _DELIVERY.match(text)
     return (bytes.fromhex(found[1]), int(found[2])) if found else None
+
+
+def replay_id(key: bytes) -> str:
+    """`rpl_` and 32 hexadecimal digits."""
+    return "rpl_" + key.hex()
+
+
+def parse_replay_id(text: str) -> bytes | None:
+    """The sixteen bytes of a replay's id, or None where `text` is not one."""
+    found = _REPLAY.match(text)
+    return bytes.fromhex(found[1]) if found else None
 
 
 class EventKeys:

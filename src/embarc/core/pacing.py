@@ -17,6 +17,10 @@ from embarc.core.attempts import Outcome, Result
 BURST_SECONDS = 0.1
 """Of its rate that an endpoint may receive at once: a window of ten seconds is exact to one per cent."""
 
+SLOW_START_RATE = 10.0
+SLOW_START_STEP_SECONDS = 5.0
+SLOW_START_SECONDS = 40.0
+
 _OVERLOAD_STATUSES = frozenset({429, 503})
 _NO_ANSWER = frozenset(
     {Result.REFUSED, Result.CONNECT_TIMEOUT, Result.TLS_TIMEOUT, Result.TIMEOUT, Result.RESET, Result.DNS}
@@ -45,6 +49,30 @@ class RateLimit:
     def take(self, now: float) -> None:
         """One goes now."""
         self._next = max(self._next, now) + 1 / self.rate
+
+
+class SlowStart:
+    """What has come back, or was paused, is not run over by its backlog: ten a second at first, doubled every five.
+
+    It is over after forty seconds, at a rate of more than a thousand a second.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._began = now
+        self._limit = RateLimit(SLOW_START_RATE, now)
+
+    def is_over(self, now: float) -> bool:
+        """Whether it no longer holds anything back."""
+        return now - self._began >= SLOW_START_SECONDS
+
+    def delay(self, now: float) -> float:
+        """Seconds until the next one may go; zero: now."""
+        return 0.0 if self.is_over(now) else self._limit.delay(now)
+
+    def take(self, now: float) -> None:
+        """One goes now."""
+        self._limit.rate = SLOW_START_RATE * 2 ** ((now - self._began) // SLOW_START_STEP_SECONDS)
+        self._limit.take(now)
 
 
 def adapted(limit: int, ceiling: int, outcome: Outcome) -> int:
@@ -92,6 +120,16 @@ class Breaker:
         if self.state is BreakerState.CLOSED:
             return 0.0
         return max(0.0, self._probe_at - now)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last attempt failed, or none is made because they all do."""
+        return self._in_a_row > 0 or self.state is not BreakerState.CLOSED
+
+    def distrust(self, now: float) -> None:
+        """Begin with a probe: it was failing when it was last heard of."""
+        self.state = BreakerState.OPEN
+        self._probe_at = now
 
     def probing(self) -> None:
         """One attempt is made to see whether the endpoint is back."""

@@ -27,7 +27,7 @@ class Deliverer:
         """Build the bytes, sign them, send them, and decide what the outcome means."""
         endpoint = prepared.hook.endpoint
         started_at = self._clock()
-        body = body_for(endpoint.content_type, claim.payload)
+        body = body_for(endpoint, claim.payload)
         signature_lines = prepared.signer.header_lines(event_id(claim.event_key), int(started_at), body)
 
         outcome = await self._transport.send(

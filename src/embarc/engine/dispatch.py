@@ -3,9 +3,11 @@
 Rules of this file:
 * Every hook has a lane of its own, with its own queue and its own number of attempts in flight. A dead receiver
   fills its lane and nobody else's.
+* All lanes together have a bound too. Where it is reached, lanes take turns: tenant after tenant, hook after hook. Those
+  whose endpoint is failing have a small share of it, so that a hundred dead receivers leave the rest to the living.
 * What a lane holds is leased to this process: it was born claimed (publishing reserved the room first) or was
   claimed from the store. Leases of whatever is still held are renewed; what is not attempted is surrendered.
-* While a lane's backlog is in the store, new deliveries go there too, behind it: nobody overtakes.
+* While a lane's backlog of new deliveries is in the store, further ones go there too, behind it: nobody overtakes.
 * A lane's slot is free again when the exchange ends. Results are settled together, one transaction at a time.
 """
 
@@ -13,21 +15,30 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
-from embarc.core.deliveries import Claim, Settlement
+from embarc.core.attempts import Outcome, Result
+from embarc.core.deliveries import SHARES, Claim, Settlement, Traffic
 from embarc.core.errors import EmbarcError
-from embarc.core.hooks import Order
-from embarc.core.pacing import BreakerState, RateLimit
+from embarc.core.fairness import Turns, divided
+from embarc.core.hooks import Hook, Order
+from embarc.core.pacing import BreakerState
 from embarc.engine.deliver import Deliverer
-from embarc.engine.lanes import Lane
+from embarc.engine.health import Health
+from embarc.engine.lanes import HELD_PER_SLOT, Lane, LaneCondition
 from embarc.engine.registry import Prepared, Registry
 from embarc.observe import Observe
-from embarc.store.base import Store
+from embarc.store.base import Due, Store
 
 HELD_IN_ALL = 8192
 """Deliveries that one process holds: bounds its memory whatever the backlog."""
+ONE_LANES_PART = 8
+"""A lane may hold at most this fraction of what is free: the last ones to come find room as well."""
+IN_FLIGHT_IN_ALL = 1024
+"""Attempts of one process at a time."""
+IN_FLIGHT_FAILING = 64
+"""Of them, those to endpoints whose last attempt failed."""
 IDLE_WORKERS = 512
 """Slots that wait for more work as they are; further ones end and are made anew."""
 CLAIM_PAGE = 512
@@ -46,7 +57,7 @@ class Dispatcher:
         registry: Registry,
         deliverer: Deliverer,
         *,
-        disable_hook: Callable[[str, int, str], Coroutine[Any, Any, None]],
+        health: Health,
         random_bits: Callable[[int], int],
         chance: Callable[[], float],
         monotonic: Callable[[], float],
@@ -56,15 +67,18 @@ class Dispatcher:
         self._store = store
         self._registry = registry
         self._deliverer = deliverer
-        self._disable_hook = disable_hook
+        self._health = health
         self._random_bits = random_bits
         self._chance = chance
         self._monotonic = monotonic
         self._observe = observe
         self._lease_seconds = lease_seconds
         self._lanes: dict[int, Lane] = {}
-        self._configured: dict[int, int] = {}
-        """The version of each hook that its lane goes by."""
+        self._in_flight = 0
+        self._line: Turns[int] = Turns()
+        """Hooks whose lanes have work and a slot, and wait for a place in the process."""
+        self._failing_line: Turns[int] = Turns()
+        self._rotation = 0
         self._held: dict[tuple[bytes, int], tuple[Claim, float]] = {}
         self._reserved = 0
         self._settlements: list[Settlement] = []
@@ -83,13 +97,7 @@ class Dispatcher:
     def reserve(self, prepared: Prepared) -> int | None:
         """A lease token for a delivery that is about to be born, or None where this lane has no room for it."""
         lane = self._lane(prepared)
-        if (
-            lane.has_backlog
-            or prepared.why_held
-            or self._stopping
-            or self._held_in_all >= HELD_IN_ALL
-            or lane.room(self._monotonic()) <= 0
-        ):
+        if lane.has_backlog or prepared.why_held or self._stopping or self._room(lane) <= 0:
             return None
         lane.reserved += 1
         self._reserved += 1
@@ -125,6 +133,19 @@ class Dispatcher:
             else "the endpoint is probed"
         )
 
+    def condition(self, hook_id: int) -> LaneCondition:
+        """How this process stands to the hook's endpoint."""
+        lane = self._lanes.get(hook_id)
+        if lane is None:
+            return LaneCondition(breaker=BreakerState.CLOSED, in_flight=0, limit=0, held=0)
+        return LaneCondition(
+            breaker=lane.breaker.state,
+            in_flight=lane.in_flight,
+            limit=lane.limit,
+            held=len(lane.queue) + lane.in_flight,
+            next_probe_seconds=lane.breaker.pause(self._monotonic()) or None,
+        )
+
     # -- life --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -145,13 +166,9 @@ class Dispatcher:
             return
         claiming, settling, renewing = self._tasks
         await claiming
-        waiting = [claim for lane in self._lanes.values() for claim in lane.queue]
+        waiting = [claim for lane in self._lanes.values() for claim in lane.queue.take_all()]
         for lane in self._lanes.values():
-            lane.queue.clear()
-            for worker in lane.idle:
-                lane.in_flight += 1
-                worker.set_result(None)
-            lane.idle.clear()
+            self._wake_all(lane)
         if self._workers:
             await asyncio.wait(self._workers)
         self._finished = True
@@ -180,36 +197,55 @@ class Dispatcher:
         """Fill the lanes that have room with what is due; returns the seconds to wait for more."""
         pause = POLL_SECONDS
         now = self._monotonic()
-        wanted: dict[int, int] = {}
+        wanted: dict[str, dict[int, dict[Traffic, int]]] = {}
         page = min(CLAIM_PAGE, HELD_IN_ALL - self._held_in_all)
         found = await self._store.due()
+        if len(self._lanes) > len(self._registry):
+            self._close_lanes_of_deleted_hooks()
         for lane in self._lanes.values():
             lane.has_backlog = False
-        for due in found:
+        for due in self._rotated(found):
             prepared = self._registry.get(due.hook_id)
             if prepared is None or prepared.why_held:
                 continue
             lane = self._lane(prepared)
-            lane.has_backlog = due.in_seconds <= 0
-            if not lane.has_backlog:
+            if due.in_seconds > 0:
                 pause = min(pause, due.in_seconds)
                 continue
+            if due.traffic is Traffic.LIVE:
+                lane.has_backlog = True
             pause = min(pause, lane.breaker.pause(now) or pause)
-            room = lane.room(now)
-            if page > 0 and room >= (lane.limit if lane.breaker.state is BreakerState.CLOSED else 1):
-                wanted[due.hook_id] = room
+            is_closed = lane.breaker.state is BreakerState.CLOSED
+            room = self._room(lane)
+            if due.traffic is not Traffic.LIVE and is_closed:
+                room = min(room, lane.room_for_old())
+            if page > 0 and room >= (min(lane.limit, HELD_PER_SLOT // 2) if is_closed else 1):
+                wanted.setdefault(lane.tenant, {}).setdefault(lane.hook_id, {})[due.traffic] = room
         if not wanted:
             return pause
-        share = max(1, page // len(wanted))
-        limits = {hook_id: min(room, share) for hook_id, room in wanted.items()}
+        limits = _limits(page, wanted)
         claims = await self._store.claim(
             limits, lease_seconds=self._lease_seconds, lease_token=self._new_token()
         )
-        self._observe("deliveries.claimed", deliveries=len(claims), hooks=len(limits))
+        self._observe(
+            "deliveries.claimed", deliveries=len(claims), hooks=len({hook_id for hook_id, _ in limits})
+        )
         for claim in claims:
             self._enqueue(claim)
         # Nothing where something is due: it is behind another one, whose end wakes this loop.
         return 0.0 if claims else pause
+
+    def _rotated(self, found: Sequence[Due]) -> Sequence[Due]:
+        """Each time another one first: where there is less than one for each, all have their turn."""
+        if not found:
+            return found
+        self._rotation = (self._rotation + 1) % len(found)
+        return [*found[self._rotation :], *found[: self._rotation]]
+
+    def _room(self, lane: Lane) -> int:
+        """Deliveries that this lane may add to what it holds."""
+        free = HELD_IN_ALL - self._held_in_all
+        return min(lane.room(self._monotonic()), free // ONE_LANES_PART)
 
     def _enqueue(self, claim: Claim) -> None:
         prepared = self._registry.get(claim.hook_id)
@@ -219,33 +255,85 @@ class Dispatcher:
             return
         lane = self._lane(prepared)
         lane.queue.append(claim)
-        if lane.idle and lane.has_slot():
+        self._begin(lane)
+
+    # -- slots -------------------------------------------------------------------------------------------------
+
+    def _begin(self, lane: Lane) -> None:
+        """Let one more slot of the lane work, if it may have one; where the process is full, it stands in line."""
+        if not lane.has_slot():
+            return
+        if not self._has_place(lane):
+            (self._failing_line if lane.breaker.is_failing else self._line).add(lane.tenant, lane.hook_id)
+            return
+        lane.in_flight += 1
+        self._in_flight += 1
+        if lane.idle:
             self._idle -= 1
             lane.idle.pop().set_result(None)
-            lane.in_flight += 1
-        elif lane.has_slot():
-            lane.in_flight += 1
+        else:
             self._spawn(self._work(lane))
+
+    def _has_place(self, lane: Lane) -> bool:
+        if self._in_flight >= IN_FLIGHT_IN_ALL:
+            return False
+        return not lane.breaker.is_failing or self._failing_in_flight() < IN_FLIGHT_FAILING
+
+    def _failing_in_flight(self) -> int:
+        return sum(lane.in_flight for lane in self._lanes.values() if lane.breaker.is_failing)
+
+    def _end(self, lane: Lane) -> None:
+        """A slot is free: somebody who stands in line has their turn."""
+        lane.in_flight -= 1
+        self._in_flight -= 1
+        for line in (self._line, self._failing_line):
+            for _ in range(len(line)):
+                next_lane = self._lanes.get(line.next())
+                if next_lane is not None and next_lane.queue and not self._stopping:
+                    before = self._in_flight
+                    self._begin(next_lane)  # or into a line again
+                    if self._in_flight == before:
+                        break
+        if lane.has_backlog and self._room(lane) >= lane.limit:
+            self._wake.set()
+
+    def _wake_all(self, lane: Lane) -> None:
+        """Let the lane's idle workers look around."""
+        while lane.idle:
+            lane.in_flight += 1
+            self._in_flight += 1
+            self._idle -= 1
+            lane.idle.pop().set_result(None)
+
+    def _close_lanes_of_deleted_hooks(self) -> None:
+        for hook_id, lane in list(self._lanes.items()):
+            if self._registry.get(hook_id) is None and lane.is_quiet:
+                lane.is_closed = True
+                self._wake_all(lane)
+                del self._lanes[hook_id]
 
     # -- attempting --------------------------------------------------------------------------------------------
 
     async def _work(self, lane: Lane) -> None:
         """One slot of a lane: attempts one delivery after another, and waits a while for more."""
         try:
-            while not self._stopping and lane.in_flight <= lane.limit:
-                if lane.queue:
-                    await self._attempt(lane, lane.queue.popleft())
-                elif self._idle < IDLE_WORKERS:
+            while not self._stopping and not lane.is_closed and lane.in_flight <= lane.limit:
+                if not lane.queue:
+                    if self._idle >= IDLE_WORKERS:
+                        return
                     await self._wait_for_work(lane)
-                else:
+                    continue
+                await self._attempt(lane, lane.queue.popleft())
+                if self._line and self._in_flight >= IN_FLIGHT_IN_ALL:
+                    if lane.queue:
+                        self._line.add(lane.tenant, lane.hook_id)
                     return
         finally:
-            lane.in_flight -= 1
-            self._refill(lane)
+            self._end(lane)
 
     async def _attempt(self, lane: Lane, claim: Claim) -> None:
-        if lane.rate is not None:
-            await self._pace(lane, lane.rate)
+        if lane.is_paced:
+            await self._pace(lane)
         if (claim.event_key, claim.hook_id) not in self._held:
             return  # the lease was lost while it stood in line
         prepared = self._registry.get(claim.hook_id)
@@ -261,45 +349,61 @@ class Dispatcher:
             return
         self._settlements.append(settlement)  # not in one line: the list is another one after the await
         self._has_settlements.set()
-        self._learn(lane, claim.hook_id, settlement)
+        self._learn(lane, prepared.hook, settlement)
 
-    async def _pace(self, lane: Lane, rate: RateLimit) -> None:
-        """Wait for the lane's turn by its rate limit, one after the other, or until the service stops."""
+    async def _pace(self, lane: Lane) -> None:
+        """Wait for the lane's turn in time, one after the other, or until the service stops."""
         async with lane.gate:
-            while not self._stopping and (delay := rate.delay(self._monotonic())) > 0:
+            while not self._stopping and (delay := lane.delay(self._monotonic())) > 0:
                 await _wait(self._stop_waiting, delay)
             if not self._stopping:
-                rate.take(self._monotonic())
+                lane.take_turn(self._monotonic())
 
-    def _learn(self, lane: Lane, hook_id: int, settlement: Settlement) -> None:
-        """Let the outcome change how much goes on in this lane."""
-        changed = lane.record(settlement.attempt.outcome, now=self._monotonic(), chance=self._chance())
-        if changed is None and not lane.queue:
-            return
+    def _learn(self, lane: Lane, hook: Hook, settlement: Settlement) -> None:
+        """Let the outcome change how much goes on in this lane, and what is known of its endpoint."""
+        outcome = settlement.attempt.outcome
+        changed = lane.record(outcome, now=self._monotonic(), chance=self._chance())
+        if outcome.is_success:
+            if lane.told_failing:
+                lane.told_failing = False
+                self._tell(self._health.recovered, hook)
+        elif self._health.is_dead(hook):
+            self._tell(self._health.disable, hook, self._health.why_dead)
         if changed is BreakerState.OPEN:
-            waiting = list(lane.queue)
-            lane.queue.clear()
-            self._spawn(self._give_back(*waiting))
-            self._observe("hook.failing", hook=hook_id, reason=self.why_held(hook_id))
+            self._spawn(self._give_back(*lane.queue.take_all()))
+            if not lane.told_failing:
+                lane.told_failing = True
+                self._tell(self._health.failing, hook, _why(outcome))
         elif changed is BreakerState.CLOSED:
-            self._observe("hook.recovered", hook=hook_id)
             self._wake.set()
-        while lane.queue and lane.has_slot() and not self._stopping:
-            lane.in_flight += 1
-            self._spawn(self._work(lane))
+        for _ in range(min(len(lane.queue), lane.limit - lane.in_flight)):
+            if self._stopping:
+                return
+            self._begin(lane)
+
+    def _tell(self, what: Callable[..., Coroutine[Any, Any, None]], *about: Any) -> None:
+        """Make something known that outlives this process: again and again, where the store cannot take it."""
+
+        async def tell() -> None:
+            while True:
+                try:
+                    await what(*about)
+                    return
+                except Exception as error:
+                    self._failed(error)
+                    if self._stopping:
+                        return
+                    await _wait(self._stop_waiting, AGAIN_SECONDS)
+
+        self._spawn(tell())
 
     async def _wait_for_work(self, lane: Lane) -> None:
-        """Give the slot back until `_enqueue` hands it over again: making a task for each delivery costs more."""
-        self._refill(lane)
+        """Give the slot back until `_begin` hands it over again: making a task for each delivery costs more."""
         waiting: asyncio.Future[None] = self._loop.create_future()
         lane.idle.append(waiting)
-        lane.in_flight -= 1
         self._idle += 1
+        self._end(lane)
         await waiting
-
-    def _refill(self, lane: Lane) -> None:
-        if lane.has_backlog and lane.room(self._monotonic()) >= lane.limit:
-            self._wake.set()
 
     # -- settling ----------------------------------------------------------------------------------------------
 
@@ -328,9 +432,9 @@ class Dispatcher:
         self._observe("delivery.attempted" if is_ours else "delivery.lease_lost", settlement=settlement)
         if not is_ours:
             return
-        if verdict.disables_hook:
-            self._spawn(self._disable_hook(claim.tenant, claim.hook_id, verdict.reason))
         prepared = self._registry.get(claim.hook_id)
+        if verdict.disables_hook and prepared is not None:
+            self._tell(self._health.disable, prepared.hook, verdict.reason)
         is_ordered = prepared is not None and prepared.hook.endpoint.order is Order.ENTITY
         if is_ordered or (verdict.retry_in_seconds is not None and verdict.retry_in_seconds < POLL_SECONDS):
             self._wake.set()
@@ -379,11 +483,9 @@ class Dispatcher:
     def _lane(self, prepared: Prepared) -> Lane:
         lane = self._lanes.get(prepared.hook.id)
         if lane is None:
-            lane = self._lanes[prepared.hook.id] = Lane(prepared.hook.endpoint, self._monotonic())
-            self._configured[prepared.hook.id] = prepared.hook.version
-        elif self._configured[prepared.hook.id] != prepared.hook.version:
-            lane.configure(prepared.hook.endpoint, self._monotonic())
-            self._configured[prepared.hook.id] = prepared.hook.version
+            lane = self._lanes[prepared.hook.id] = Lane(prepared, self._monotonic())
+        elif lane.version != prepared.hook.version:
+            lane.update(prepared, self._monotonic())
         return lane
 
     def _unreserve(self, claim: Claim) -> None:
@@ -412,6 +514,32 @@ class Dispatcher:
         is_known = isinstance(error, EmbarcError)
         trace = "" if is_known else "".join(traceback.format_exception(error))
         self._observe("dispatcher.failed", reason=str(error) or repr(error), error=trace)
+
+
+def _limits(
+    page: int, wanted: Mapping[str, Mapping[int, Mapping[Traffic, int]]]
+) -> dict[tuple[int, Traffic], int]:
+    """Divide a page of claims among tenants, then hooks, then classes of traffic."""
+    rooms = {
+        tenant: {hook_id: max(classes.values()) for hook_id, classes in hooks.items()}
+        for tenant, hooks in wanted.items()
+    }
+    limits: dict[tuple[int, Traffic], int] = {}
+    for tenant, amount in divided(
+        page, {tenant: sum(hooks.values()) for tenant, hooks in rooms.items()}
+    ).items():
+        for hook_id, share in divided(amount, rooms[tenant]).items():
+            for traffic, limit in divided(share, wanted[tenant][hook_id], SHARES).items():
+                if limit:
+                    limits[hook_id, traffic] = limit
+    return limits
+
+
+def _why(outcome: Outcome) -> str:
+    """An attempt's failure in a few words."""
+    if outcome.result is Result.STATUS:
+        return f"the last attempt was answered {outcome.status}"
+    return f"the last attempt ended in `{outcome.result.value}`: {outcome.result.meaning}"
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Hooks: create, change, delete, and disable when a receiver asks for it."""
+"""Hooks: create, change, delete, pause and enable."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ class Hooks:
         policy: Policy,
         *,
         on_change: Callable[[], Awaitable[None]],
+        clock: Callable[[], float],
         observe: Observe,
         is_open_catalogue: bool = False,
     ) -> None:
@@ -55,6 +56,7 @@ class Hooks:
         self._catalogue = catalogue
         self._policy = policy
         self._on_change = on_change
+        self._clock = clock
         self._observe = observe
         self._is_open_catalogue = is_open_catalogue
 
@@ -79,6 +81,7 @@ class Hooks:
                 name=name,
                 display_name=display_name or name,
                 is_active=bool(is_active),
+                inactive_since_ms=None if is_active else int(self._clock() * 1000),
                 subscriptions=subscriptions,
                 config=parsed.config,
                 endpoint=parse_endpoint(parsed.config),
@@ -102,8 +105,8 @@ class Hooks:
             display_name = fields.text("displayName", longest=_LONGEST_NAME)
             changed = replace(changed, display_name=display_name or hook.name)
         is_active = fields.boolean("isActive")
-        if is_active is not None:
-            changed = replace(changed, is_active=is_active)
+        if is_active is not None and is_active != hook.is_active:
+            changed = self._active(changed, is_active=is_active)
         if "events" in fields.body:
             changed = replace(changed, subscriptions=self._events(fields))
         new_secret_given = False
@@ -118,12 +121,7 @@ class Hooks:
         fields.check()
         changes = _changes(hook, changed)
         if changes or new_secret_given:
-            changed = replace(changed, endpoint=parse_endpoint(changed.config))
-            stored = await self._store.replace_hook(changed)
-            if stored is None:
-                raise _not_found(hook_id)
-            await self._changed()
-            hook = stored
+            hook = await self._replace(replace(changed, endpoint=parse_endpoint(changed.config)))
         return hook, changes
 
     async def delete(self, tenant: str, hook_id: str) -> Hook:
@@ -155,26 +153,29 @@ class Hooks:
 
     async def enable(self, tenant: str, hook_id: str) -> Hook:
         """Switch a hook on again, after it was disabled or made inactive."""
-        return await self._switch(tenant, hook_id, is_active=True)
-
-    async def _switch(self, tenant: str, hook_id: str, **changes: bool) -> Hook:
         hook = await self.get(tenant, hook_id)
-        changed = replace(hook, **changes)  # type: ignore[arg-type] # mypy takes the names for any field's
-        if changed == hook:
-            return hook
-        stored = await self._store.replace_hook(changed)
+        return await self._replace(self._active(hook, is_active=True))
+
+    async def _switch(self, tenant: str, hook_id: str, *, is_paused: bool) -> Hook:
+        hook = await self.get(tenant, hook_id)
+        return (
+            hook if hook.is_paused == is_paused else await self._replace(replace(hook, is_paused=is_paused))
+        )
+
+    async def _replace(self, hook: Hook) -> Hook:
+        stored = await self._store.replace_hook(hook)
         if stored is None:
-            raise _not_found(hook_id)
+            raise _not_found(str(hook.id))
         await self._changed()
         return stored
 
-    async def disable(self, tenant: str, hook_id: int, reason: str) -> None:
-        """Switch a hook off because its receiver asked for it; what waits for it is held."""
-        hook = await self._store.get_hook(tenant, hook_id)
-        if hook is not None and hook.is_active:
-            await self._store.replace_hook(replace(hook, is_active=False))
-            await self._changed()
-            self._observe("hook.disabled", hook=hook_id, tenant=tenant, reason=reason)
+    def _active(self, hook: Hook, *, is_active: bool) -> Hook:
+        """The hook switched on, with a clean record, or off."""
+        if is_active:
+            return replace(
+                hook, is_active=True, failing_since_ms=None, inactive_since_ms=None, inactive_because=""
+            )
+        return replace(hook, is_active=False, inactive_since_ms=int(self._clock() * 1000))
 
     async def _changed(self) -> None:
         await self._on_change()

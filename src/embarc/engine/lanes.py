@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from dataclasses import dataclass
 
 from embarc.core.attempts import Outcome
-from embarc.core.deliveries import Claim
+from embarc.core.fairness import ClaimQueue
 from embarc.core.hooks import Endpoint
-from embarc.core.pacing import Breaker, BreakerState, RateLimit, adapted
+from embarc.core.pacing import Breaker, BreakerState, RateLimit, SlowStart, adapted
+from embarc.engine.registry import Prepared
 
 HELD_PER_SLOT = 8
 """Deliveries that a lane holds for each attempt it may have in flight: enough to never wait for a claim."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneCondition:
+    """A lane as it is shown."""
+
+    breaker: BreakerState
+    in_flight: int
+    limit: int
+    held: int
+    next_probe_seconds: float | None = None
 
 
 class Lane:
@@ -22,28 +34,54 @@ class Lane:
         "ceiling",
         "gate",
         "has_backlog",
+        "hook_id",
         "idle",
         "in_flight",
+        "is_closed",
+        "is_held",
         "limit",
         "queue",
         "rate",
         "reserved",
+        "slow_start",
+        "tenant",
+        "told_failing",
+        "version",
     )
 
-    def __init__(self, endpoint: Endpoint, now: float) -> None:
-        self.ceiling = self.limit = endpoint.concurrency
+    def __init__(self, prepared: Prepared, now: float) -> None:
+        hook = prepared.hook
+        self.hook_id = hook.id
+        self.tenant = hook.tenant
+        self.ceiling = self.limit = hook.endpoint.concurrency
         self.rate: RateLimit | None = None
+        self.slow_start: SlowStart | None = None
         self.breaker = Breaker()
-        self.queue: deque[Claim] = deque()
+        self.queue = ClaimQueue()
         self.in_flight = 0
         self.reserved = 0
         self.has_backlog = False
         self.idle: list[asyncio.Future[None]] = []
         self.gate = asyncio.Lock()
-        self.configure(endpoint, now)
+        self.is_held = bool(prepared.why_held)
+        self.is_closed = False
+        self.told_failing = hook.failing_since_ms is not None
+        if self.told_failing:  # so it was when its last process ended: begin with a probe, not with a burst
+            self.breaker.distrust(now)
+        self.version = hook.version
+        self._configure(hook.endpoint, now)
 
-    def configure(self, endpoint: Endpoint, now: float) -> None:
-        """Take over what the hook's configuration says today."""
+    def update(self, prepared: Prepared, now: float) -> None:
+        """Take over what the hook says today. One that was held and may receive again starts slowly."""
+        if prepared.hook.version == self.version:
+            return
+        self.version = prepared.hook.version
+        if self.is_held and not prepared.why_held:
+            self.slow_start = SlowStart(now)
+        self.is_held = bool(prepared.why_held)
+        self._configure(prepared.hook.endpoint, now)
+
+    def _configure(self, endpoint: Endpoint, now: float) -> None:
         if endpoint.concurrency != self.ceiling:
             self.limit = self.ceiling = endpoint.concurrency
         wanted = endpoint.rate_limit
@@ -56,6 +94,35 @@ class Lane:
         if self.breaker.state is BreakerState.CLOSED:
             return self.limit * HELD_PER_SLOT - held
         return 1 - held if self.breaker.pause(now) == 0 else 0
+
+    def room_for_old(self) -> int:
+        """Of that, for what is not new: half of the lane at most, so that new deliveries find room."""
+        return self.limit * HELD_PER_SLOT // 2 - self.queue.not_live
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing of it is under way or waits here."""
+        return not self.queue and not self.in_flight and not self.reserved
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether attempts have to wait for their turn in time."""
+        return self.rate is not None or self.slow_start is not None
+
+    def delay(self, now: float) -> float:
+        """Seconds until the next attempt may begin; zero: now."""
+        if self.slow_start is not None and self.slow_start.is_over(now):
+            self.slow_start = None
+        by_rate = self.rate.delay(now) if self.rate is not None else 0.0
+        by_slow_start = self.slow_start.delay(now) if self.slow_start is not None else 0.0
+        return max(by_rate, by_slow_start)
+
+    def take_turn(self, now: float) -> None:
+        """An attempt begins."""
+        if self.rate is not None:
+            self.rate.take(now)
+        if self.slow_start is not None:
+            self.slow_start.take(now)
 
     def has_slot(self) -> bool:
         """Whether one more attempt may be made beside those in flight."""
@@ -81,4 +148,6 @@ class Lane:
         if (before is BreakerState.CLOSED) == (after is BreakerState.CLOSED):
             return None
         self.limit = 1  # and grows with each success: a backlog must not break what has just come back
+        if after is BreakerState.CLOSED:
+            self.slow_start = SlowStart(now)
         return after

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from embarc.core.deliveries import Claim
+from embarc.core.deliveries import Claim, Traffic
 from embarc.core.events import Event, TimestampSequence, compose_payload, entity_id_of
 from embarc.core.hooks import Order
 from embarc.core.ids import EventKeys
@@ -14,6 +14,7 @@ from embarc.core.masking import mask
 from embarc.core.submissions import Draft, Receipt, Submission
 from embarc.engine.dispatch import Dispatcher
 from embarc.engine.registry import Registry
+from embarc.engine.select import passes
 from embarc.observe import Observe
 from embarc.store.base import NewDelivery, Publication, Store
 
@@ -98,6 +99,8 @@ class Publisher:
         for event in events:
             deliveries = []
             for prepared in self._registry.matching(event.tenant, event.kind):
+                if not passes(prepared.hook, event.kind, event.payload, self._observe):
+                    continue
                 hook_id = prepared.hook.id
                 in_order = prepared.hook.endpoint.order is Order.ENTITY
                 # Only the store knows whether an earlier one of the entity is still waiting.
@@ -116,7 +119,7 @@ class Publisher:
                             lease_token=token,
                             attempts=0,
                             failures=0,
-                            is_replay=False,
+                            traffic=Traffic.LIVE,
                             kind=event.kind,
                             payload=event.payload,
                         )

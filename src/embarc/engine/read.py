@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embarc.core.attempts import Attempt
-from embarc.core.deliveries import HELD, State
+from embarc.core.deliveries import HELD, State, Traffic
 from embarc.core.errors import NotFound
+from embarc.core.hooks import Hook
 from embarc.core.ids import delivery_id, event_id, parse_delivery_id, parse_event_id
+from embarc.engine.lanes import LaneCondition
 from embarc.store.base import DeliveryFilter, DeliveryRecord, EventFilter, EventRecord, Store
 
 
@@ -29,12 +31,45 @@ class Story:
     deliveries: Sequence[DeliveryView]
 
 
-class Reader:
-    """Answers questions about events and deliveries of one tenant at a time; `why_held` tells why a hook gets nothing now."""
+MOST_COUNTED = 100_000
 
-    def __init__(self, store: Store, why_held: Callable[[int], str]) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookStats:
+    """A hook and how it goes with it."""
+
+    hook: Hook
+    held_because: str
+    condition: LaneCondition
+    waiting: Mapping[Traffic, tuple[int, int]]
+    """By class: how many, counted up to `MOST_COUNTED` in all, and when the first is due."""
+
+
+class Reader:
+    """Answers questions about events and deliveries of one tenant at a time.
+
+    `why_held` tells why a hook gets nothing now, `condition` how this process stands to its endpoint.
+    """
+
+    def __init__(
+        self, store: Store, why_held: Callable[[int], str], condition: Callable[[int], LaneCondition]
+    ) -> None:
         self._store = store
         self._why_held = why_held
+        self._condition = condition
+
+    async def hook_stats(self, hook: Hook) -> HookStats:
+        """How it goes with a hook."""
+        return HookStats(
+            hook=hook,
+            held_because=self._why_held(hook.id),
+            condition=self._condition(hook.id),
+            waiting=await self._store.count_waiting(hook.id, at_most=MOST_COUNTED),
+        )
+
+    def why_held(self, hook: Hook) -> str:
+        """Why the hook gets nothing now; empty where it may."""
+        return self._why_held(hook.id)
 
     async def events(
         self, tenant: str, which: EventFilter, cursor: str | None, limit: int

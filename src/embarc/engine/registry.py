@@ -53,6 +53,9 @@ class Registry:
         }
         self._matches = {}
 
+    def __len__(self) -> int:
+        return len(self._hooks)
+
     def get(self, hook_id: int) -> Prepared | None:
         """The hook, or None where it was deleted."""
         return self._hooks.get(hook_id)

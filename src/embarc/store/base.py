@@ -12,14 +12,15 @@ Rules for every verb:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from embarc.core.access import User
 from embarc.core.attempts import Attempt
-from embarc.core.deliveries import Claim, Settlement, State
+from embarc.core.deliveries import Claim, Settlement, State, Traffic
 from embarc.core.events import Event, EventKind
 from embarc.core.hooks import Hook
+from embarc.core.replays import ReplayJob, Selection
 from embarc.core.submissions import Receipt
 from embarc.core.values import value
 
@@ -58,9 +59,10 @@ class TimestampTaken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """A hook with waiting deliveries, and the seconds until the earliest is due (zero or less: now)."""
+    """A hook with waiting deliveries of one class, and the seconds until the earliest is due (zero or less: now)."""
 
     hook_id: int
+    traffic: Traffic
     in_seconds: float
 
 
@@ -91,6 +93,17 @@ class EventRecord:
 
     event: Event
     accepted_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An event that a replay may be about, and the state of its delivery to the replay's hook, None where there is none."""
+
+    event_key: bytes
+    kind: EventKind
+    entity_id: str | None
+    state: State | None
+    payload: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +147,13 @@ class Store(Protocol):
         ...
 
     async def due(self) -> Sequence[Due]:
-        """Every hook that has waiting deliveries. Costs a few microseconds a hook, whatever the backlog."""
+        """Every hook that has waiting deliveries, by class of traffic. Costs a few microseconds a hook, whatever the backlog."""
         ...
 
     async def claim(
-        self, wanted: Mapping[int, int], *, lease_seconds: float, lease_token: int
+        self, wanted: Mapping[tuple[int, Traffic], int], *, lease_seconds: float, lease_token: int
     ) -> Sequence[Claim]:
-        """Take due deliveries: of each hook the earliest due, at most as many as wanted.
+        """Take due deliveries: of each hook and class the earliest due, at most as many as wanted.
 
         "Due exactly now" is due. A delivery whose earlier lease has run out is taken too: an attempt with
         the result `lost` is recorded for it, because that process may have sent it. No delivery is given
@@ -187,7 +200,11 @@ class Store(Protocol):
         ...
 
     async def remove_hook(self, tenant: str, hook_id: int) -> Hook | None:
-        """Delete the hook and cancel what waits for it; returns what it was, or None."""
+        """Delete the hook; returns what it was, or None. `cancel_orphans` cancels what waits for it."""
+        ...
+
+    async def set_failing_since(self, tenant: str, hook_id: int, since_ms: int | None) -> bool:
+        """Remember since when the hook's endpoint fails, or that it works; False where there is no such hook."""
         ...
 
     async def get_hook(self, tenant: str, hook_id: int) -> Hook | None:
@@ -222,6 +239,76 @@ class Store(Protocol):
 
     async def list_attempts(self, tenant: str, event_key: bytes, hook_id: int) -> Sequence[Attempt]:
         """Every attempt of one delivery, in order."""
+        ...
+
+    async def count_waiting(self, hook_id: int, *, at_most: int) -> Mapping[Traffic, tuple[int, int]]:
+        """Waiting deliveries of a hook by class, counted up to `at_most` in all, and the earliest due time in ms."""
+        ...
+
+    # -- replays of many ---------------------------------------------------------------------------------------
+
+    async def list_candidates(
+        self, tenant: str, selection: Selection, *, after: bytes, limit: int
+    ) -> tuple[Sequence[Candidate], bytes | None]:
+        """Look at the next `limit` events of the selection's time range, oldest first, beyond the key `after`.
+
+        Returns those whose delivery to the hook is in one of the selected states, or missing where that is asked
+        for, and the key that was reached; None where the range is at its end. Kinds with a `*` are left to the caller.
+        """
+        ...
+
+    async def add_replay(self, job: ReplayJob) -> ReplayJob:
+        """Store a new job; the returned one has its time."""
+        ...
+
+    async def get_replay(self, tenant: str, key: bytes) -> ReplayJob | None:
+        """The job, or None."""
+        ...
+
+    async def list_replays(self, tenant: str, *, limit: int) -> Sequence[ReplayJob]:
+        """The newest jobs."""
+        ...
+
+    async def running_replays(self) -> Sequence[ReplayJob]:
+        """The jobs of everybody that have not ended, oldest first."""
+        ...
+
+    async def advance_replay(
+        self, job: ReplayJob, deliveries: Sequence[NewDelivery], keys: Sequence[bytes], reached: bytes | None
+    ) -> bool:
+        """Make these deliveries (of the events `keys`) due as replays and move the job on, in one transaction.
+
+        `reached` is where the job goes on, None at its end. A delivery that is waiting by now is left alone. False,
+        with nothing done, where the job is not where the caller thinks: it was cancelled, or another one advanced it.
+        """
+        ...
+
+    async def cancel_replay(self, tenant: str, key: bytes) -> bool:
+        """End a running job; what it has queued stays. False where none is running under this key."""
+        ...
+
+    # -- pruning -----------------------------------------------------------------------------------------------
+
+    async def cancel_orphans(self, limit: int) -> int:
+        """Cancel waiting deliveries of hooks that were deleted, at most so many; returns how many."""
+        ...
+
+    async def prune_events(
+        self, older_than_seconds: float, *, after: int, limit: int
+    ) -> tuple[int, int | None]:
+        """Of the next `limit` events after a position, 0 at first, delete the old ones with their deliveries.
+
+        Never one with a delivery that waits or that holds back others. Returns how many were deleted and where to go
+        on; None: no more old ones.
+        """
+        ...
+
+    async def prune_attempts(self, older_than_seconds: float, *, limit: int) -> int:
+        """Delete old attempts, none of a delivery that waits, at most so many; returns how many."""
+        ...
+
+    async def prune_keys(self, older_than_seconds: float, *, limit: int) -> int:
+        """Forget old idempotency keys, at most so many; returns how many."""
         ...
 
     # -- access ------------------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ import msgspec
 
 from embarc.core.access import User
 from embarc.core.attempts import Attempt, Outcome, Result
-from embarc.core.deliveries import Settlement, State
+from embarc.core.deliveries import Settlement, State, Traffic
 from embarc.core.events import Event, EventKind
 from embarc.core.hooks import Endpoint, Hook
+from embarc.core.replays import ReplayJob, ReplayState, Selection
 from embarc.store.base import DeliveryRecord, EventRecord
 from embarc.store.vault import Vault
 
@@ -47,10 +48,13 @@ class HookRows:
             version=row[10],
             created_at_ms=row[11],
             updated_at_ms=row[12],
+            failing_since_ms=row[13],
+            inactive_since_ms=row[14],
+            inactive_because=row[15],
         )
 
     def values(self, hook: Hook) -> tuple[Any, ...]:
-        """The columns template, name, display_name, is_active, is_paused, subscriptions, config."""
+        """The columns template, name, ..., config, failing_since_ms, inactive_since_ms, inactive_because."""
         return (
             hook.template,
             hook.name,
@@ -59,6 +63,9 @@ class HookRows:
             hook.is_paused,
             _encode([(kind.entity_name, kind.action_name) for kind in hook.subscriptions]).decode(),
             _encode(dict(hook.config)).decode(),
+            hook.failing_since_ms,
+            hook.inactive_since_ms,
+            hook.inactive_because,
         )
 
     def sealed_secrets(self, hook: Hook, hook_id: int) -> bytes:
@@ -93,7 +100,7 @@ def to_delivery_record(row: Row) -> DeliveryRecord:
         due_at_ms=row[9],
         accepted_at_ms=row[10],
         settled_at_ms=row[11],
-        is_replay=bool(row[12]),
+        is_replay=row[12] == Traffic.REPLAY,
         reason=row[13],
         behind=None if row[14] is None else bytes(row[14]),
     )
@@ -137,6 +144,21 @@ def to_attempt(row: Row) -> Attempt:
             body=bytes(row[9]),
             phases_ms=tuple((name, ms) for name, ms in _decode(row[10])),
         ),
+    )
+
+
+def to_replay(row: Row) -> ReplayJob:
+    """The job of one row of `get_replay`, `list_replays` or `running_replays`."""
+    return ReplayJob(
+        tenant=row[0],
+        key=bytes(row[1]),
+        selection=_decode(row[3], type=Selection),
+        state=ReplayState(row[4]),
+        reached=bytes(row[5]),
+        queued=row[6],
+        created_by=row[7],
+        created_at_ms=row[8],
+        finished_at_ms=row[9],
     )
 
 

@@ -17,10 +17,12 @@ from embarc.core.hook_config import parse_endpoint
 from embarc.core.submissions import Draft, Receipt, Submission
 from embarc.engine.deliver import Deliverer
 from embarc.engine.dispatch import Dispatcher
+from embarc.engine.health import Health
 from embarc.engine.hooks import Hooks
 from embarc.engine.publish import Publisher
 from embarc.engine.read import Reader
 from embarc.engine.registry import Registry
+from embarc.engine.replays import Replays
 from embarc.net.resolver import SystemResolver
 from embarc.net.transport import CurlTransport
 from embarc.observe import Observer
@@ -35,6 +37,7 @@ class EngineLab:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.offset = 0.0
+        self.disable_after_days = 5.0
         self.attempted: asyncio.Queue[Settlement] = asyncio.Queue()
         self.facts: list[tuple[str, Mapping[str, Any]]] = []
 
@@ -49,20 +52,42 @@ class EngineLab:
         self.observer.subscribe(
             "delivery.attempted", lambda facts: self.attempted.put_nowait(facts["settlement"])
         )
-        for name in ("delivery.lease_lost", "hook.disabled", "dispatcher.failed", "deliveries.surrendered"):
+        for name in (
+            "delivery.lease_lost",
+            "hook.disabled",
+            "dispatcher.failed",
+            "deliveries.surrendered",
+            "hook.failing",
+            "hook.recovered",
+            "replay.finished",
+            "filter.failed",
+        ):
             self.observer.subscribe(name, lambda facts, name=name: self.facts.append((name, facts)))  # type: ignore[misc] # mypy cannot infer a lambda's default
         self.store = await SqliteStore.open(self.path, parse_endpoint=parse_endpoint, clock=self.now)
         policy = Policy(allow_private=(parse_allowed("127.0.0.0/8"),))
         self.transport = CurlTransport(policy=policy, resolver=SystemResolver())
         self.registry = Registry(self.store)
         self.hooks = Hooks(
-            self.store, load_catalogue(), policy, on_change=self.registry.refresh, observe=self.observer
+            self.store,
+            load_catalogue(),
+            policy,
+            on_change=self.registry.refresh,
+            clock=self.now,
+            observe=self.observer,
+        )
+        health = Health(
+            self.store,
+            publish=lambda submission: self.publisher.publish(submission),
+            on_change=self.registry.refresh,
+            clock=self.now,
+            observe=self.observer,
+            disable_after_days=self.disable_after_days,
         )
         self.dispatcher = Dispatcher(
             self.store,
             self.registry,
             Deliverer(self.transport, clock=self.now, chance=lambda: 0.5, worker="test"),
-            disable_hook=self.hooks.disable,
+            health=health,
             random_bits=random.getrandbits,
             chance=lambda: 0.5,
             monotonic=self.monotonic,
@@ -78,12 +103,22 @@ class EngineLab:
             observe=self.observer,
             lease_seconds=lease_seconds,
         )
-        self.reader = Reader(self.store, self.dispatcher.why_held)
+        self.reader = Reader(self.store, self.dispatcher.why_held, self.dispatcher.condition)
+        self.replays = Replays(
+            self.store,
+            self.registry,
+            wake_dispatcher=self.dispatcher.wake,
+            clock=self.now,
+            random_bits=random.getrandbits,
+            observe=self.observer,
+        )
         await self.registry.refresh()
         self.dispatcher.start()
+        self.replays.start()
         return self
 
     async def stop(self) -> None:
+        await self.replays.stop()
         await self.dispatcher.stop()
         await self.transport.close()
         await self.store.close()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from embarc.core.attempts import Attempt, Outcome, Result
-from embarc.core.deliveries import Claim, Settlement, Verdict, after
+from embarc.core.deliveries import Claim, Settlement, Traffic, Verdict, after
 from embarc.core.events import Event, EventKind, compose_payload
 from embarc.core.hooks import Endpoint, Hook
 from embarc.core.ids import EventKeys
@@ -24,6 +25,11 @@ class StoreLab(Protocol):
     async def reopen(self) -> Store:
         """The same data, opened anew."""
         ...
+
+
+def every_class(wanted: Mapping[int, int]) -> dict[tuple[int, Traffic], int]:
+    """So many of each hook's live deliveries, so many of its retries, so many of its replays."""
+    return {(hook_id, traffic): limit for hook_id, limit in wanted.items() for traffic in Traffic}
 
 
 @dataclass(slots=True)

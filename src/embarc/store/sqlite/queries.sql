@@ -37,16 +37,27 @@ with recursive lanes (hook_id) as (
   from lanes
   where lanes.hook_id is not null
 )
-select hook_id, (select min(d.due_at_ms) from deliveries d where d.hook_id = lanes.hook_id and d.due_at_ms is not null)
-from lanes
-where hook_id is not null;
+select hook_id, traffic, due_at_ms
+from (
+  select
+    lanes.hook_id, classes.column1 as traffic,
+    (
+      select min(d.due_at_ms)
+      from deliveries d
+      where d.hook_id = lanes.hook_id and d.traffic = classes.column1 and d.due_at_ms is not null
+    ) as due_at_ms
+  from lanes
+  cross join (values (0), (1), (2)) classes
+  where lanes.hook_id is not null
+)
+where due_at_ms is not null;
 
 -- select_due
 -- Equal due times go in the order of acceptance: event keys are time-ordered.
-select d.tenant, d.event_key, d.lease_token, d.attempts, d.failures, d.is_replay, e.entity_name, e.action_name, e.payload
+select d.tenant, d.event_key, d.lease_token, d.attempts, d.failures, e.entity_name, e.action_name, e.payload
 from deliveries d
 join events e on e.tenant = d.tenant and e.event_key = d.event_key
-where d.hook_id = ? and d.due_at_ms is not null and d.due_at_ms <= ?
+where d.hook_id = ? and d.traffic = ? and d.due_at_ms is not null and d.due_at_ms <= ?
   and (
     d.order_key is null
     or not exists (
@@ -77,7 +88,8 @@ with settled (
 )
 update deliveries
 set state = settled.state, due_at_ms = settled.due_at_ms, lease_token = null, attempts = settled.attempts,
-  failures = settled.failures, settled_at_ms = settled.settled_at_ms, reason = settled.reason
+  failures = settled.failures, settled_at_ms = settled.settled_at_ms, reason = settled.reason,
+  traffic = case when settled.state = 'waiting' then max(deliveries.traffic, 1) else deliveries.traffic end
 from settled
 where deliveries.tenant = settled.tenant and deliveries.event_key = settled.event_key
   and deliveries.hook_id = settled.hook_id and deliveries.lease_token = settled.lease_token;
@@ -107,15 +119,15 @@ where tenant = ? and event_key = ? and hook_id = ? and state in ('waiting', 'exh
 
 -- replay
 update deliveries
-set state = 'waiting', due_at_ms = ?, lease_token = null, failures = 0, is_replay = 1, settled_at_ms = null, reason = ''
+set state = 'waiting', due_at_ms = ?, lease_token = null, failures = 0, traffic = 2, settled_at_ms = null, reason = ''
 where tenant = ? and event_key = ? and hook_id = ?;
 
 -- insert_hook
 insert into hooks (
-  tenant, template, name, display_name, is_active, is_paused, subscriptions, config, sealed_secrets, version,
-  created_at_ms, updated_at_ms
+  tenant, template, name, display_name, is_active, is_paused, subscriptions, config, failing_since_ms,
+  inactive_since_ms, inactive_because, sealed_secrets, version, created_at_ms, updated_at_ms
 )
-values (?, ?, ?, ?, ?, ?, ?, ?, x'', 1, ?, ?)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, x'', 1, ?, ?)
 returning id;
 
 -- seal_hook
@@ -123,30 +135,47 @@ update hooks set sealed_secrets = ? where id = ?;
 
 -- update_hook
 update hooks
-set template = ?, name = ?, display_name = ?, is_active = ?, is_paused = ?, subscriptions = ?, config = ?, sealed_secrets = ?,
-  version = version + 1, updated_at_ms = ?
+set template = ?, name = ?, display_name = ?, is_active = ?, is_paused = ?, subscriptions = ?, config = ?,
+  failing_since_ms = ?, inactive_since_ms = ?, inactive_because = ?, sealed_secrets = ?, version = version + 1, updated_at_ms = ?
 where tenant = ? and id = ?
 returning version, created_at_ms;
 
 -- delete_hook
 delete from hooks where tenant = ? and id = ?;
 
--- cancel_deliveries_of_hook
+-- cancel_orphans
 update deliveries
-set state = 'cancelled', due_at_ms = null, lease_token = null, settled_at_ms = ?, reason = 'the hook was deleted'
-where hook_id = ? and due_at_ms is not null;
+set state = 'cancelled', due_at_ms = null, lease_token = null, settled_at_ms = ?1, reason = 'the hook was deleted'
+where (tenant, event_key, hook_id) in (
+  select d.tenant, d.event_key, d.hook_id
+  from deliveries d
+  where d.due_at_ms is not null and d.hook_id = ?2
+  limit ?3
+);
+
+-- find_orphans
+with recursive lanes (hook_id) as (
+  select min(hook_id) from deliveries where due_at_ms is not null
+  union all
+  select (select min(d.hook_id) from deliveries d where d.due_at_ms is not null and d.hook_id > lanes.hook_id)
+  from lanes
+  where lanes.hook_id is not null
+)
+select hook_id
+from lanes
+where hook_id is not null and hook_id not in (select id from hooks);
 
 -- get_hook
 select
   id, tenant, template, name, display_name, is_active, is_paused, subscriptions, config, sealed_secrets, version,
-  created_at_ms, updated_at_ms
+  created_at_ms, updated_at_ms, failing_since_ms, inactive_since_ms, inactive_because
 from hooks
 where tenant = ? and id = ?;
 
 -- list_hooks
 select
   id, tenant, template, name, display_name, is_active, is_paused, subscriptions, config, sealed_secrets, version,
-  created_at_ms, updated_at_ms
+  created_at_ms, updated_at_ms, failing_since_ms, inactive_since_ms, inactive_because
 from hooks
 where ?1 is null or tenant = ?1
 order by display_name, id;
@@ -166,7 +195,7 @@ limit ?;
 -- get_delivery
 select
   d.tenant, d.event_key, d.hook_id, e.entity_name, e.action_name, e.entity_id, d.state, d.attempts, d.failures,
-  d.due_at_ms, e.accepted_at_ms, d.settled_at_ms, d.is_replay, d.reason,
+  d.due_at_ms, e.accepted_at_ms, d.settled_at_ms, d.traffic, d.reason,
   case
     when d.order_key is not null and d.due_at_ms is not null then (
       select min(earlier.event_key)
@@ -182,7 +211,7 @@ where d.tenant = ? and d.event_key = ? and d.hook_id = ?;
 -- list_deliveries
 select
   d.tenant, d.event_key, d.hook_id, e.entity_name, e.action_name, e.entity_id, d.state, d.attempts, d.failures,
-  d.due_at_ms, e.accepted_at_ms, d.settled_at_ms, d.is_replay, d.reason,
+  d.due_at_ms, e.accepted_at_ms, d.settled_at_ms, d.traffic, d.reason,
   case
     when d.order_key is not null and d.due_at_ms is not null then (
       select min(earlier.event_key)
@@ -216,3 +245,118 @@ where tenant = ? and username = ?;
 
 -- has_users
 select exists (select 1 from users);
+
+-- set_failing_since
+update hooks
+set failing_since_ms = ?, version = version + 1
+where tenant = ? and id = ?;
+
+-- count_waiting
+select traffic, count(*), min(due_at_ms)
+from (
+  select traffic, due_at_ms from deliveries where hook_id = ? and due_at_ms is not null limit ?
+)
+group by traffic;
+
+-- events_reached
+-- Where a page of this many events ends; null where there are none.
+select max(event_key), count(*)
+from (
+  select event_key from events where tenant = ? and event_key > ? and event_key < ? order by event_key limit ?
+);
+
+-- list_candidates
+select e.event_key, e.entity_name, e.action_name, e.entity_id, d.state, e.payload
+from events e
+left join deliveries d on d.tenant = e.tenant and d.event_key = e.event_key and d.hook_id = ?
+where {where}
+order by e.event_key
+limit ?;
+
+-- insert_replay
+insert into replays (tenant, replay_key, hook_id, selection, state, reached, queued, created_by, created_at_ms)
+values (?, ?, ?, ?, 'running', ?, 0, ?, ?);
+
+-- get_replay
+select tenant, replay_key, hook_id, selection, state, reached, queued, created_by, created_at_ms, finished_at_ms
+from replays
+where tenant = ? and replay_key = ?;
+
+-- list_replays
+select tenant, replay_key, hook_id, selection, state, reached, queued, created_by, created_at_ms, finished_at_ms
+from replays
+where tenant = ?
+order by replay_key desc
+limit ?;
+
+-- running_replays
+select tenant, replay_key, hook_id, selection, state, reached, queued, created_by, created_at_ms, finished_at_ms
+from replays
+where state = 'running'
+order by replay_key;
+
+-- queue_replayed
+-- What is waiting already, or was changed since it was selected, stays as it is.
+insert into deliveries (tenant, event_key, hook_id, state, due_at_ms, lease_token, order_key, traffic)
+values (?, ?, ?, 'waiting', ?, null, ?, 2)
+on conflict do update
+set state = 'waiting', due_at_ms = excluded.due_at_ms, lease_token = null, failures = 0, traffic = 2,
+  settled_at_ms = null, reason = ''
+where deliveries.state <> 'waiting';
+
+-- advance_replay
+update replays
+set reached = ?, queued = queued + ?, state = ?, finished_at_ms = ?
+where tenant = ? and replay_key = ? and state = 'running' and reached = ?;
+
+-- cancel_replay
+update replays
+set state = 'cancelled', finished_at_ms = ?
+where tenant = ? and replay_key = ? and state = 'running';
+
+-- oldest_events
+select accepted_seq, tenant, event_key, accepted_at_ms
+from events
+where accepted_seq > ?
+order by accepted_seq
+limit ?;
+
+-- is_unfinished
+-- An exhausted delivery of an ordered hook holds back what comes after it: it stays until a person has looked.
+select exists (
+  select 1
+  from deliveries
+  where tenant = ? and event_key = ? and (state = 'waiting' or (state = 'exhausted' and order_key is not null))
+);
+
+-- delete_deliveries_of_event
+delete from deliveries where tenant = ? and event_key = ?;
+
+-- delete_event
+delete from events where tenant = ? and event_key = ?;
+
+-- tenants_of_attempts
+with recursive tenants (tenant) as (
+  select min(tenant) from attempts
+  union all
+  select (select min(a.tenant) from attempts a where a.tenant > tenants.tenant) from tenants where tenants.tenant is not null
+)
+select tenant from tenants where tenant is not null;
+
+-- delete_old_attempts
+delete from attempts
+where (tenant, event_key, hook_id, number) in (
+  select a.tenant, a.event_key, a.hook_id, a.number
+  from attempts a
+  where a.tenant = ?1 and a.event_key < ?2 and a.started_at_ms < ?3
+    and not exists (
+      select 1
+      from deliveries d
+      where d.tenant = a.tenant and d.event_key = a.event_key and d.hook_id = a.hook_id and d.state = 'waiting'
+    )
+  limit ?4
+);
+
+-- delete_old_keys
+delete from idempotency_keys
+where (tenant, key) in (select k.tenant, k.key from idempotency_keys k where k.created_at_ms < ? limit ?);

@@ -44,14 +44,15 @@ _WINDOW_PER_ITEM = 0.000_1
 _LONGEST_WINDOW = 0.004
 
 
-def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
-    """A connection with the settings that make an answered commit durable (WAL, synchronous=FULL)."""
+def connect(path: Path, *, read_only: bool = False, durable: bool = True) -> apsw.Connection:
+    """A connection with the settings that make an answered commit durable (WAL, synchronous=FULL), unless a simulation
+    has no use for that."""
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     connection = apsw.Connection(str(path), flags=flags, statementcachesize=200)
     connection.set_busy_timeout(10_000)
     if not read_only:
         connection.pragma("journal_mode", "wal")
-        connection.pragma("synchronous", "full")
+        connection.pragma("synchronous", "full" if durable else "off")
         connection.pragma("wal_autocheckpoint", _CHECKPOINT_PAGES)
         connection.pragma("journal_size_limit", 64 * 1024 * 1024)
     connection.pragma("cache_size", -_CACHE_KIB)
@@ -63,7 +64,13 @@ def connect(path: Path, *, read_only: bool = False) -> apsw.Connection:
 class Writer:
     """Runs what is submitted in shared transactions, items of one kind in the order of submission."""
 
-    def __init__(self, connection: apsw.Connection, on_broken: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        on_broken: Callable[[str], None] | None = None,
+        *,
+        inline: bool = False,
+    ) -> None:
         self._connection = connection
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
@@ -71,14 +78,18 @@ class Writer:
         self._has_work = threading.Event()
         self._closing = False
         self._broken: str | None = None
+        self._inline = inline
         self._thread = threading.Thread(target=self._run, name="embarc-store-writer", daemon=True)
-        self._thread.start()
+        if not inline:
+            self._thread.start()
 
     def submit(self, run: Run[Item, Result], item: Item) -> asyncio.Future[Result]:
         """The item's result, once it is committed. Call from the loop's thread only."""
         if self._closing:
             raise StoreUnavailable("The store is closed.")
         future: asyncio.Future[Result] = self._loop.create_future()
+        if self._inline and not self._waiting:
+            self._loop.call_soon(self._run_inline)
         self._waiting.append((run, item, future))  # list.append is atomic: the writer swaps the whole list
         if not self._has_work.is_set():
             self._has_work.set()
@@ -93,8 +104,11 @@ class Writer:
         """Commit what was submitted, then stop the thread and close the connection."""
         if not self._closing:
             self._closing = True
-            self._has_work.set()
-            await asyncio.to_thread(self._thread.join)
+            if self._inline:
+                self._run_inline()
+            else:
+                self._has_work.set()
+                await asyncio.to_thread(self._thread.join)
             self._connection.close()
 
     def _run(self) -> None:
@@ -112,6 +126,11 @@ class Writer:
                 return
             if self._closing:
                 self._has_work.set()
+
+    def _run_inline(self) -> None:
+        batch, self._waiting = self._waiting, []
+        if batch:
+            _resolve([future for _, _, future in batch], self._commit(batch))
 
     def _commit(self, batch: list[_Waiting]) -> list[tuple[bool, Any]]:
         if self._broken is not None:
