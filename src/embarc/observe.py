@@ -28,7 +28,7 @@ NAMES = {
     "relay.failed": "The outbox could not be read or published from, and is tried again.",
     "relay.published": "Events of an outbox were accepted.",
     "replay.failed": "A replay could not go on, mostly because of the store, and is tried again.",
-    "replay.finished": "A replay has made all of its deliveries due.",
+    "replay.ended": "A replay has made all of its deliveries due, or its hook was deleted.",
     "request.failed": "A request ended in an error of ours; its caller was answered 500.",
     "service.started": "The service answers requests.",
     "service.stopping": "The service was asked to stop: no new claims, running attempts end.",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embarc.core.attempts import Outcome, Result
-from embarc.core.pacing import Breaker, BreakerState, RateLimit, adapted
+from embarc.core.pacing import Breaker, BreakerState, RateLimit, SlowStart, adapted
 
 OK = Outcome(result=Result.STATUS, status=200)
 
@@ -138,3 +138,32 @@ def test_what_was_in_flight_when_it_opened_does_not_prolong_the_pause() -> None:
     breaker.record(success=False, now=10, chance=0)
 
     assert breaker.pause(10) == 20
+
+
+def test_what_comes_back_is_sent_to_slowly_at_first_and_freely_in_the_end() -> None:
+    now, start = 0.0, SlowStart(0.0)
+    gone: list[float] = []
+    while now < 60 and len(gone) < 20_000:
+        now += start.delay(now)
+        start.take(now)
+        gone.append(now)
+        now += 0.0001
+
+    def within(first: float, last: float) -> int:
+        return sum(first <= moment < last for moment in gone)
+
+    assert within(0, 5) <= 52
+    assert within(5, 10) <= 102
+    assert within(20, 25) <= 802
+    assert start.is_over(40.0)
+    assert start.delay(41.0) == 0
+
+
+def test_a_distrusted_breaker_begins_with_a_probe() -> None:
+    breaker = Breaker()
+    breaker.distrust(100.0)
+
+    assert breaker.is_failing
+    assert breaker.pause(100.0) == 0
+    assert breaker.record(success=True, now=100.0, chance=0.5) is BreakerState.CLOSED
+    assert not breaker.is_failing

@@ -13,6 +13,7 @@ from embarc.core.deliveries import Claim, Settlement, State
 from embarc.core.errors import StoreUnavailable
 from embarc.core.ids import delivery_id, parse_event_id
 from embarc.core.ids import event_id as event_id_of
+from embarc.engine import dispatch
 from embarc.engine.lanes import HELD_PER_SLOT
 from embarc.engine.registry import Prepared
 from embarc.store.base import DeliveryFilter, DeliveryRecord
@@ -334,3 +335,45 @@ async def test_a_hook_that_is_disabled_by_the_last_result_does_not_hold_up_the_s
     assert not hook.is_active
     await engine.transport.close()
     await engine.store.close()
+
+
+async def test_where_the_process_is_full_tenants_take_turns_however_many_hooks_they_have(
+    engine: EngineLab, receiver: ScriptedReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "IN_FLIGHT_IN_ALL", 0)
+    for tenant, hooks in (("many", 4), ("one", 1)):
+        for _ in range(hooks):
+            await engine.hook(receiver.url, tenant=tenant)
+        await engine.publish(20, tenant=tenant)
+    monkeypatch.setattr(dispatch, "IN_FLIGHT_IN_ALL", 1)
+
+    await engine.publish(tenant="one")
+    settled = [await engine.next_attempt() for _ in range(40)]
+
+    # Four hooks against one, and yet every second attempt is the other tenant's.
+    assert 19 <= sum(one.claim.tenant == "one" for one in settled) <= 21
+    hooks_of_many = [one.claim.hook_id for one in settled if one.claim.tenant == "many"]
+    assert {hooks_of_many.count(hook_id) for hook_id in set(hooks_of_many)} <= {4, 5, 6}
+
+
+async def test_failing_endpoints_have_a_small_share_of_the_process(
+    engine: EngineLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "IN_FLIGHT_FAILING", 2)
+    async with ScriptedReceiver().answers(500, "hang") as dead, ScriptedReceiver() as alive:
+        dead_ids = [
+            await engine.hook(dead.url, concurrency="8", retry_schedule="0", timeout_seconds="30")
+            for _ in range(3)
+        ]
+        await engine.publish()  # each fails once, or hangs
+        await engine.next_attempt()
+        await engine.publish(10)
+        await dead.received(4)
+        alive_id = await engine.hook(alive.url)
+
+        await engine.publish(50)
+        await alive.received(50)
+        failing = [engine.dispatcher.condition(hook_id).in_flight for hook_id in dead_ids]
+
+        assert engine.dispatcher.condition(alive_id).limit == 16
+        assert min(failing) <= 2

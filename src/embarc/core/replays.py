@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,12 +20,12 @@ class Selection:
     """What one replay is about: events of a time range that one hook wants."""
 
     hook_id: int
-    kinds: Sequence[EventKind] = ()
+    kinds: tuple[EventKind, ...] = ()
     """Only these, either part may be `*`; none: every kind that the hook wants."""
     entity_id: str | None = None
     since_ms: int = 0
     until_ms: int
-    states: Sequence[State] = ()
+    states: tuple[State, ...] = ()
     """Of the deliveries to send again."""
     missing: bool = False
     """Also events that have no delivery to the hook: it did not exist then, or was inactive."""

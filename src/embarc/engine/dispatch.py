@@ -168,7 +168,9 @@ class Dispatcher:
         await claiming
         waiting = [claim for lane in self._lanes.values() for claim in lane.queue.take_all()]
         for lane in self._lanes.values():
-            self._wake_all(lane)
+            self._dismiss(lane)
+            if lane.timer is not None:
+                lane.timer.cancel()
         if self._workers:
             await asyncio.wait(self._workers)
         self._finished = True
@@ -260,19 +262,39 @@ class Dispatcher:
     # -- slots -------------------------------------------------------------------------------------------------
 
     def _begin(self, lane: Lane) -> None:
-        """Let one more slot of the lane work, if it may have one; where the process is full, it stands in line."""
-        if not lane.has_slot():
+        """Let one more of the lane's deliveries be attempted, if it may be; where the process is full, it stands in line."""
+        if not lane.queue or not lane.has_slot() or self._stopping:
             return
         if not self._has_place(lane):
             (self._failing_line if lane.breaker.is_failing else self._line).add(lane.tenant, lane.hook_id)
             return
+        if lane.is_paced and not self._is_its_turn(lane):
+            return
         lane.in_flight += 1
         self._in_flight += 1
+        claim = lane.queue.popleft()
         if lane.idle:
             self._idle -= 1
-            lane.idle.pop().set_result(None)
+            lane.idle.pop().set_result(claim)
         else:
-            self._spawn(self._work(lane))
+            self._spawn(self._work(lane, claim))
+
+    def _is_its_turn(self, lane: Lane) -> bool:
+        """Whether the lane's rate lets an attempt begin now; if not, it will be asked again when it does."""
+        now = self._monotonic()
+        delay = lane.delay(now)
+        if delay <= 0:
+            lane.take_turn(now)
+            return True
+        if lane.timer is None:
+            lane.timer = self._loop.call_later(delay, self._on_turn, lane)
+        return False
+
+    def _on_turn(self, lane: Lane) -> None:
+        lane.timer = None
+        self._begin(lane)
+        if lane.timer is None:
+            self._begin(lane)  # sets the timer for the next one
 
     def _has_place(self, lane: Lane) -> bool:
         if self._in_flight >= IN_FLIGHT_IN_ALL:
@@ -282,58 +304,69 @@ class Dispatcher:
     def _failing_in_flight(self) -> int:
         return sum(lane.in_flight for lane in self._lanes.values() if lane.breaker.is_failing)
 
+    def _following(self, lane: Lane) -> Claim | None:
+        """The claim that a slot may go on with, where nobody else has to have their turn first."""
+        if not lane.queue or lane.is_paced or lane.in_flight > lane.limit or self._stopping:
+            return None
+        if self._line and self._in_flight >= IN_FLIGHT_IN_ALL:
+            return None
+        if lane.breaker.is_failing and self._failing_in_flight() > IN_FLIGHT_FAILING:
+            return None
+        return lane.queue.popleft()
+
     def _end(self, lane: Lane) -> None:
-        """A slot is free: somebody who stands in line has their turn."""
+        """A slot is free: whoever stands in line has their turn."""
         lane.in_flight -= 1
         self._in_flight -= 1
-        for line in (self._line, self._failing_line):
-            for _ in range(len(line)):
-                next_lane = self._lanes.get(line.next())
-                if next_lane is not None and next_lane.queue and not self._stopping:
-                    before = self._in_flight
-                    self._begin(next_lane)  # or into a line again
-                    if self._in_flight == before:
-                        break
+        while self._line and self._in_flight < IN_FLIGHT_IN_ALL:
+            self._begin_next(self._line)
+        while (
+            self._failing_line
+            and self._in_flight < IN_FLIGHT_IN_ALL
+            and self._failing_in_flight() < IN_FLIGHT_FAILING
+        ):
+            self._begin_next(self._failing_line)
+        self._begin(lane)
         if lane.has_backlog and self._room(lane) >= lane.limit:
             self._wake.set()
 
-    def _wake_all(self, lane: Lane) -> None:
-        """Let the lane's idle workers look around."""
+    def _begin_next(self, line: Turns[int]) -> None:
+        lane = self._lanes.get(line.next())
+        if lane is not None:
+            self._begin(lane)
+
+    def _dismiss(self, lane: Lane) -> None:
+        """Let the lane's idle workers end."""
+        self._idle -= len(lane.idle)
         while lane.idle:
-            lane.in_flight += 1
-            self._in_flight += 1
-            self._idle -= 1
             lane.idle.pop().set_result(None)
 
     def _close_lanes_of_deleted_hooks(self) -> None:
         for hook_id, lane in list(self._lanes.items()):
             if self._registry.get(hook_id) is None and lane.is_quiet:
-                lane.is_closed = True
-                self._wake_all(lane)
+                self._dismiss(lane)
                 del self._lanes[hook_id]
 
     # -- attempting --------------------------------------------------------------------------------------------
 
-    async def _work(self, lane: Lane) -> None:
+    async def _work(self, lane: Lane, claim: Claim | None) -> None:
         """One slot of a lane: attempts one delivery after another, and waits a while for more."""
-        try:
-            while not self._stopping and not lane.is_closed and lane.in_flight <= lane.limit:
-                if not lane.queue:
-                    if self._idle >= IDLE_WORKERS:
-                        return
-                    await self._wait_for_work(lane)
-                    continue
-                await self._attempt(lane, lane.queue.popleft())
-                if self._line and self._in_flight >= IN_FLIGHT_IN_ALL:
-                    if lane.queue:
-                        self._line.add(lane.tenant, lane.hook_id)
-                    return
-        finally:
-            self._end(lane)
+        while claim is not None:
+            try:
+                while claim is not None:
+                    await self._attempt(lane, claim)
+                    claim = self._following(lane)
+            finally:
+                self._end(lane)
+            if self._stopping or lane.in_flight >= lane.limit or self._idle >= IDLE_WORKERS:
+                return
+            # Making a task for each delivery would cost more than keeping this one.
+            waiting: asyncio.Future[Claim | None] = self._loop.create_future()
+            lane.idle.append(waiting)
+            self._idle += 1
+            claim = await waiting
 
     async def _attempt(self, lane: Lane, claim: Claim) -> None:
-        if lane.is_paced:
-            await self._pace(lane)
         if (claim.event_key, claim.hook_id) not in self._held:
             return  # the lease was lost while it stood in line
         prepared = self._registry.get(claim.hook_id)
@@ -350,14 +383,6 @@ class Dispatcher:
         self._settlements.append(settlement)  # not in one line: the list is another one after the await
         self._has_settlements.set()
         self._learn(lane, prepared.hook, settlement)
-
-    async def _pace(self, lane: Lane) -> None:
-        """Wait for the lane's turn in time, one after the other, or until the service stops."""
-        async with lane.gate:
-            while not self._stopping and (delay := lane.delay(self._monotonic())) > 0:
-                await _wait(self._stop_waiting, delay)
-            if not self._stopping:
-                lane.take_turn(self._monotonic())
 
     def _learn(self, lane: Lane, hook: Hook, settlement: Settlement) -> None:
         """Let the outcome change how much goes on in this lane, and what is known of its endpoint."""
@@ -377,8 +402,6 @@ class Dispatcher:
         elif changed is BreakerState.CLOSED:
             self._wake.set()
         for _ in range(min(len(lane.queue), lane.limit - lane.in_flight)):
-            if self._stopping:
-                return
             self._begin(lane)
 
     def _tell(self, what: Callable[..., Coroutine[Any, Any, None]], *about: Any) -> None:
@@ -396,14 +419,6 @@ class Dispatcher:
                     await _wait(self._stop_waiting, AGAIN_SECONDS)
 
         self._spawn(tell())
-
-    async def _wait_for_work(self, lane: Lane) -> None:
-        """Give the slot back until `_begin` hands it over again: making a task for each delivery costs more."""
-        waiting: asyncio.Future[None] = self._loop.create_future()
-        lane.idle.append(waiting)
-        self._idle += 1
-        self._end(lane)
-        await waiting
 
     # -- settling ----------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from embarc.core.attempts import Outcome
+from embarc.core.deliveries import Claim
 from embarc.core.fairness import ClaimQueue
 from embarc.core.hooks import Endpoint
 from embarc.core.pacing import Breaker, BreakerState, RateLimit, SlowStart, adapted
@@ -32,12 +33,10 @@ class Lane:
     __slots__ = (
         "breaker",
         "ceiling",
-        "gate",
         "has_backlog",
         "hook_id",
         "idle",
         "in_flight",
-        "is_closed",
         "is_held",
         "limit",
         "queue",
@@ -45,6 +44,7 @@ class Lane:
         "reserved",
         "slow_start",
         "tenant",
+        "timer",
         "told_failing",
         "version",
     )
@@ -61,10 +61,10 @@ class Lane:
         self.in_flight = 0
         self.reserved = 0
         self.has_backlog = False
-        self.idle: list[asyncio.Future[None]] = []
-        self.gate = asyncio.Lock()
+        self.idle: list[asyncio.Future[Claim | None]] = []
+        self.timer: asyncio.TimerHandle | None = None
+        """Wakes the lane when its rate lets the next attempt begin."""
         self.is_held = bool(prepared.why_held)
-        self.is_closed = False
         self.told_failing = hook.failing_since_ms is not None
         if self.told_failing:  # so it was when its last process ended: begin with a probe, not with a burst
             self.breaker.distrust(now)

@@ -13,8 +13,8 @@ from embarc.core.deliveries import State
 from embarc.core.errors import NotFound, RuleViolation
 from embarc.core.events import order_key_of
 from embarc.core.hooks import Hook, Order
-from embarc.core.ids import EventKeys, parse_replay_id
-from embarc.core.replays import FIRST_KEY, ReplayJob, Selection
+from embarc.core.ids import EventKeys, parse_replay_id, replay_id
+from embarc.core.replays import FIRST_KEY, ReplayJob, ReplayState, Selection
 from embarc.engine.registry import Registry
 from embarc.engine.select import passes
 from embarc.observe import Observe
@@ -133,7 +133,8 @@ class Replays:
         """Make the next page's deliveries due."""
         prepared = self._registry.get(job.selection.hook_id)
         if prepared is None:
-            await self._store.cancel_replay(job.tenant, job.key)
+            if await self._store.cancel_replay(job.tenant, job.key):
+                self._observe("replay.ended", replay=replay_id(job.key), state=ReplayState.CANCELLED.value)
             return
         hook = prepared.hook
         found, reached = await self._store.list_candidates(
@@ -152,7 +153,7 @@ class Replays:
         if chosen:
             self._wake_dispatcher()
         if reached is None:
-            self._observe("replay.finished", tenant=job.tenant, hook=hook.id)
+            self._observe("replay.ended", replay=replay_id(job.key), state=ReplayState.FINISHED.value)
 
     def _chosen(self, hook: Hook, selection: Selection, found: Sequence[Candidate]) -> Sequence[Candidate]:
         return [

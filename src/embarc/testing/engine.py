@@ -39,6 +39,7 @@ class EngineLab:
         self.offset = 0.0
         self.disable_after_days = 5.0
         self.attempted: asyncio.Queue[Settlement] = asyncio.Queue()
+        self._noted = asyncio.Event()
         self.facts: list[tuple[str, Mapping[str, Any]]] = []
 
     def now(self) -> float:
@@ -59,10 +60,10 @@ class EngineLab:
             "deliveries.surrendered",
             "hook.failing",
             "hook.recovered",
-            "replay.finished",
+            "replay.ended",
             "filter.failed",
         ):
-            self.observer.subscribe(name, lambda facts, name=name: self.facts.append((name, facts)))  # type: ignore[misc] # mypy cannot infer a lambda's default
+            self.observer.subscribe(name, lambda facts, name=name: self._note(name, facts))  # type: ignore[misc] # mypy cannot infer a lambda's default
         self.store = await SqliteStore.open(self.path, parse_endpoint=parse_endpoint, clock=self.now)
         policy = Policy(allow_private=(parse_allowed("127.0.0.0/8"),))
         self.transport = CurlTransport(policy=policy, resolver=SystemResolver())
@@ -123,27 +124,44 @@ class EngineLab:
         await self.transport.close()
         await self.store.close()
 
-    async def hook(self, url: str, **config: str) -> int:
+    async def hook(self, url: str, *, tenant: str = "default", **config: str) -> int:
         fields = {"Payload URL": url, "Content Type": "json"} | {
             name.replace("_", " ").title(): value for name, value in config.items()
         }
         events = [{"entityName": "CLIENT", "actionName": "CREATE"}]
         body = {"name": "Web", "isActive": True, "events": events, "config": fields}
-        return (await self.hooks.create("default", body)).hook.id
+        return (await self.hooks.create(tenant, body)).hook.id
 
     async def publish(
-        self, count: int = 1, *, kind: EventKind = CLIENT_CREATE, key: str | None = None
+        self,
+        count: int = 1,
+        *,
+        kind: EventKind = CLIENT_CREATE,
+        key: str | None = None,
+        tenant: str = "default",
     ) -> Receipt:
         draft = Draft(
             kind=kind, ids={"clientId": 7}, request=b'{"amount":1.00}', response=b'{"resourceId":7}'
         )
         return await self.publisher.publish(
-            Submission(tenant="default", drafts=(draft,) * count, idempotency_key=key, fingerprint=b"one")
+            Submission(tenant=tenant, drafts=(draft,) * count, idempotency_key=key, fingerprint=b"one")
         )
 
     async def next_attempt(self) -> Settlement:
         async with asyncio.timeout(10):
             return await self.attempted.get()
+
+    async def told(self, name: str) -> Mapping[str, Any]:
+        """Wait for the first observation of this name; returns its facts."""
+        async with asyncio.timeout(20):
+            while not (found := [facts for told, facts in self.facts if told == name]):
+                self._noted.clear()
+                await self._noted.wait()
+        return found[0]
+
+    def _note(self, name: str, facts: Mapping[str, Any]) -> None:
+        self.facts.append((name, facts))
+        self._noted.set()
 
     def later(self, seconds: float) -> None:
         """Let the store's clock jump, and the dispatcher notice."""
