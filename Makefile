@@ -33,8 +33,15 @@ format: $(READY)  ## Format and mend what can be mended.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+SEEDS ?= 500
+simulate: $(READY)  ## Months of failures, crashes and people, as many seeds as you like: SEEDS=1000.
+	$(BIN)/python -m embarc.testing.simulation --seeds $(SEEDS)
+
 bench-quick: $(READY)  ## CPU microseconds per delivered webhook, in under two minutes.
 	$(BIN)/python -m bench.quick
+
+bench-isolation: $(READY)  ## What a hundred hooks feel of ten dead ones among them.
+	$(BIN)/python -m bench.isolation
 
 docs: $(READY)  ## Write docs/reference from the code.
 	$(BIN)/python docs/generate.py
@@ -43,4 +50,4 @@ lock: $(READY)  ## Pin the newest versions that pyproject.toml allows, with hash
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --python-version 3.11 --upgrade --quiet -o requirements.lock
 
-.PHONY: help install demo test check format bench-quick docs lock
+.PHONY: help install demo test check format simulate bench-quick bench-isolation docs lock

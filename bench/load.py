@@ -81,7 +81,10 @@ class Poster(asyncio.Protocol):
 class Load:
     """All connections together."""
 
-    def __init__(self, authorization: str, start: int, stop_at: float, *, closed: bool) -> None:
+    def __init__(
+        self, authorization: str, start: int, stop_at: float, *, closed: bool, kinds: int = 0
+    ) -> None:
+        self._kinds = kinds
         self._parts = (
             (
                 f"POST /api/v1/events HTTP/1.1\r\nHost: bench\r\nAuthorization: {authorization}\r\n"
@@ -103,7 +106,10 @@ class Load:
         """The bytes of the next request."""
         self._number += 1
         self.under_way += 1
-        return (b"%d" % (_NUMBER + self._number)).join(self._parts)
+        request = (b"%d" % (_NUMBER + self._number)).join(self._parts)
+        if self._kinds:  # of as many entities, one after the other: E00000 is as long as CLIENT
+            request = request.replace(b'"CLIENT"', b'"E%05d"' % (self._number % self._kinds))
+        return request
 
     def answered(self, poster: Poster, answer: bytes, sent: float) -> None:
         """Note an answer and, in a closed loop, go on."""
@@ -118,11 +124,13 @@ class Load:
             self.done.set()
 
 
-async def run(port: int, password: str, connections: int, seconds: float, rate: float, start: int) -> Load:
+async def run(
+    port: int, password: str, connections: int, seconds: float, rate: float, start: int, kinds: int
+) -> Load:
     """Post for `seconds`; `rate` 0 is a closed loop."""
     authorization = "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
     loop = asyncio.get_running_loop()
-    load = Load(authorization, start, time.time() + seconds, closed=not rate)
+    load = Load(authorization, start, time.time() + seconds, closed=not rate, kinds=kinds)
     posters = []
     for _ in range(connections):
         _, poster = await loop.create_connection(lambda: Poster(load), "127.0.0.1", port)
@@ -156,9 +164,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--kinds", type=int, default=0)
     given = parser.parse_args()
     load = uvloop.run(
-        run(given.port, given.password, given.connections, given.seconds, given.rate, given.start)
+        run(
+            given.port, given.password, given.connections, given.seconds, given.rate, given.start, given.kinds
+        )
     )
     json.dump(load.accepted, sys.stdout)
 

@@ -50,13 +50,13 @@ class Measured:
 class Bench:
     """A service and a sink, both processes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EMBARC_")}
         self.sink = subprocess.Popen(
             [sys.executable, "-m", "bench.sink"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self.sink.stdout
-        sink_port = int(self.sink.stdout.readline())
+        self.sink_url = f"http://127.0.0.1:{int(self.sink.stdout.readline())}/hook"
         self.service = subprocess.Popen(
             [
                 *(
@@ -65,49 +65,51 @@ class Bench:
                     "--port",
                     "0",
                     "--log-level",
-                    "warning",
+                    "error",
                 ),
                 *("--store", f"sqlite:///{folder / 'bench.db'}", "--allow-private", "127.0.0.0/8"),
             ],
-            env=environment | {"EMBARC_ADMIN_PASSWORD": PASSWORD},
+            env=environment | {"EMBARC_ADMIN_PASSWORD": PASSWORD} | settings,
             stdout=subprocess.PIPE,
             text=True,
         )
         assert self.service.stdout
         self.port = int(self.service.stdout.readline().split("http://127.0.0.1:")[1].split()[0])
         self.idle_rss_mb = self.rss_mb()
-        self.call(
-            "POST",
-            "/hooks",
-            {
-                "name": "Web",
-                "displayName": "bench",
-                "isActive": True,
-                "events": [{"entityName": "CLIENT", "actionName": "CREATE"}],
-                "config": {
-                    "Payload URL": f"http://127.0.0.1:{sink_port}/hook",
-                    "Content Type": "json",
-                    "Concurrency": "64",
-                },
-            },
-        )
+
+    def add_hook(self, url: str, entity: str = "CLIENT", **config: str) -> None:
+        """A hook for one entity's creations."""
+        body = {
+            "name": "Web",
+            "displayName": "bench",
+            "isActive": True,
+            "events": [{"entityName": entity, "actionName": "CREATE"}],
+            "config": {"Payload URL": url, "Content Type": "json", **config},
+        }
+        self.call("POST", "/hooks", body)
 
     def measure(self, rate: float, start: int) -> tuple[list[tuple[str, float, float]], float, float]:
         """Post events; returns what was accepted, the CPU seconds until all were delivered, and when that was."""
         before = self.cpu_seconds()
+        accepted = self.post(rate, SECONDS, start=start)
+        self._wait_until_settled()
+        return accepted, self.cpu_seconds() - before, time.time()
+
+    def post(
+        self, rate: float, seconds: float, *, start: int = 1, kinds: int = 0
+    ) -> list[tuple[str, float, float]]:
+        """Post events for a while; returns the id of each, when it was sent and when it was answered."""
         load = subprocess.run(
             [
                 *(sys.executable, "-m", "bench.load", "--port", str(self.port), "--password", PASSWORD),
-                *("--connections", str(CONNECTIONS), "--seconds", str(SECONDS)),
-                *("--rate", str(rate), "--start", str(start)),
+                *("--connections", str(CONNECTIONS), "--seconds", str(seconds)),
+                *("--rate", str(rate), "--start", str(start), "--kinds", str(kinds)),
             ],
             capture_output=True,
             text=True,
             check=True,
         )
-        accepted: list[tuple[str, float, float]] = [tuple(row) for row in json.loads(load.stdout)]
-        self._wait_until_settled()
-        return accepted, self.cpu_seconds() - before, time.time()
+        return [tuple(row) for row in json.loads(load.stdout)]
 
     def _wait_until_settled(self) -> None:
         while self.call("GET", "/deliveries?state=waiting&limit=1")["pageItems"]:
@@ -148,6 +150,7 @@ def run_once(rate: float) -> Measured:
     reference = reference_us()
     with tempfile.TemporaryDirectory(prefix="embarc-bench-") as folder:
         bench = Bench(Path(folder))
+        bench.add_hook(bench.sink_url, Concurrency="64")
         bench.call("GET", "/events")  # signs in once, so that the hash of the password is not in the numbers
         accepted, cpu, _ = bench.measure(rate, start=1)
         rss = bench.rss_mb()
@@ -161,10 +164,10 @@ def run_once(rate: float) -> Measured:
     return Measured(
         cpu_us=cpu / len(accepted) * 1e6,
         per_second=len(accepted) / (max(arrived.values()) - began),
-        accepted_p50_ms=_percentile(to_accept, 50),
-        accepted_p99_ms=_percentile(to_accept, 99),
-        received_p50_ms=_percentile(to_receive, 50),
-        received_p99_ms=_percentile(to_receive, 99),
+        accepted_p50_ms=percentile_ms(to_accept, 50),
+        accepted_p99_ms=percentile_ms(to_accept, 99),
+        received_p50_ms=percentile_ms(to_receive, 50),
+        received_p99_ms=percentile_ms(to_receive, 99),
         rss_mb=rss,
         delivered=len(accepted),
         reference_us=reference,
@@ -180,7 +183,8 @@ def reference_us() -> float:
     return (time.process_time() - began) / 20_000 * 1e6
 
 
-def _percentile(seconds: list[float], percent: int) -> float:
+def percentile_ms(seconds: list[float], percent: int) -> float:
+    """Milliseconds below which so many of a hundred are."""
     return statistics.quantiles(seconds, n=100)[percent - 1] * 1000
 
 

@@ -1,7 +1,8 @@
 """A receiver that costs as little as Python allows: answers 200 to everything, notes when each webhook arrived.
 
 Runs as a process of its own, so that its CPU is not the service's. Prints its port, then serves until standard
-input closes; then prints `webhook-id` and arrival time of everything as JSON.
+input closes; then prints `webhook-id` and arrival time of everything as JSON. `hang` as argument never answers, `drip`
+answers one byte a second.
 """
 
 from __future__ import annotations
@@ -44,11 +45,31 @@ class Sink(asyncio.Protocol):
         self._buffer = buffer
 
 
+class Dead(asyncio.Protocol):
+    """A connection of a receiver that never answers, or so slowly that it is the same."""
+
+    def __init__(self, drips: bool) -> None:
+        self._left = list(_ANSWER) if drips else []
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._drip()
+
+    def _drip(self) -> None:
+        if self._left and not self._transport.is_closing():
+            self._transport.write(bytes([self._left.pop(0)]))
+            asyncio.get_running_loop().call_later(1, self._drip)
+
+
 async def main() -> None:
     """Serve until standard input closes."""
+    mode = sys.argv[1] if len(sys.argv) > 1 else "answer"
     arrived: dict[str, float] = {}
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Sink(arrived), "127.0.0.1", 0)
+    server = await loop.create_server(
+        lambda: Sink(arrived) if mode == "answer" else Dead(drips=mode == "drip"), "127.0.0.1", 0
+    )
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
     server.close()

@@ -134,3 +134,18 @@ async def test_what_a_disabled_hook_missed_is_sent_when_it_is_asked_for(
     sent = [request.header("webhook-id") for request in requests[1:]]
     assert set(missed_receipt.event_ids) < set(sent)
     assert len(sent) == 4
+
+
+async def test_nothing_is_sent_between_410_and_the_disabling_of_its_hook(
+    engine: EngineLab, receiver: ScriptedReceiver
+) -> None:
+    """The delivery was due at once, and went out again while the hook was still being disabled."""
+    receiver.answers(410, 200)
+    hook_id = await engine.hook(receiver.url, concurrency="1")
+
+    await engine.publish(5)
+    await engine.told("hook.disabled")
+
+    assert len(receiver.requests) == 1
+    waiting = await engine.store.count_waiting(hook_id, at_most=10)
+    assert sum(count for count, _ in waiting.values()) == 5

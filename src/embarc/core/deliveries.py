@@ -5,7 +5,7 @@ Rules of this file:
   number in [0, 1).
 * There is no "running" state. A delivery that somebody works on is `waiting` with `due_at` at the end of
   a lease; a dead process's delivery simply becomes due again.
-* `TRANSITIONS` is the whole truth about states; `docs/states.md` is drawn from it.
+* `TRANSITIONS` is the whole truth about states; `docs/reference/states.md` is drawn from it.
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ class Dispatcher:
         monotonic: Callable[[], float],
         observe: Observe,
         lease_seconds: float,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -73,6 +74,7 @@ class Dispatcher:
         self._monotonic = monotonic
         self._observe = observe
         self._lease_seconds = lease_seconds
+        self._poll_seconds = poll_seconds
         self._lanes: dict[int, Lane] = {}
         self._in_flight = 0
         self._line: Turns[int] = Turns()
@@ -197,7 +199,7 @@ class Dispatcher:
 
     async def _claim_due(self) -> float:
         """Fill the lanes that have room with what is due; returns the seconds to wait for more."""
-        pause = POLL_SECONDS
+        pause = self._poll_seconds
         now = self._monotonic()
         wanted: dict[str, dict[int, dict[Traffic, int]]] = {}
         page = min(CLAIM_PAGE, HELD_IN_ALL - self._held_in_all)
@@ -380,6 +382,7 @@ class Dispatcher:
             self._held.pop((claim.event_key, claim.hook_id), None)
             self._failed(error)
             return
+        lane.is_ending = lane.is_ending or settlement.verdict.disables_hook
         self._settlements.append(settlement)  # not in one line: the list is another one after the await
         self._has_settlements.set()
         self._learn(lane, prepared.hook, settlement)
@@ -393,7 +396,8 @@ class Dispatcher:
                 lane.told_failing = False
                 self._tell(self._health.recovered, hook)
         elif self._health.is_dead(hook):
-            self._tell(self._health.disable, hook, self._health.why_dead)
+            lane.is_ending = True
+            self._tell(self._disable, hook, self._health.why_dead)
         if changed is BreakerState.OPEN:
             self._spawn(self._give_back(*lane.queue.take_all()))
             if not lane.told_failing:
@@ -419,6 +423,11 @@ class Dispatcher:
                     await _wait(self._stop_waiting, AGAIN_SECONDS)
 
         self._spawn(tell())
+
+    async def _disable(self, hook: Hook, reason: str) -> None:
+        await self._health.disable(hook, reason)
+        if lane := self._lanes.get(hook.id):
+            lane.is_ending = False  # from here on the hook says it itself
 
     # -- settling ----------------------------------------------------------------------------------------------
 
@@ -446,12 +455,16 @@ class Dispatcher:
         self._held.pop((claim.event_key, claim.hook_id), None)
         self._observe("delivery.attempted" if is_ours else "delivery.lease_lost", settlement=settlement)
         if not is_ours:
+            if verdict.disables_hook and (lane := self._lanes.get(claim.hook_id)) is not None:
+                lane.is_ending = False
             return
         prepared = self._registry.get(claim.hook_id)
         if verdict.disables_hook and prepared is not None:
-            self._tell(self._health.disable, prepared.hook, verdict.reason)
+            self._tell(self._disable, prepared.hook, verdict.reason)
         is_ordered = prepared is not None and prepared.hook.endpoint.order is Order.ENTITY
-        if is_ordered or (verdict.retry_in_seconds is not None and verdict.retry_in_seconds < POLL_SECONDS):
+        if is_ordered or (
+            verdict.retry_in_seconds is not None and verdict.retry_in_seconds < self._poll_seconds
+        ):
             self._wake.set()
 
     # -- leases ------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ class Lane:
         "hook_id",
         "idle",
         "in_flight",
+        "is_ending",
         "is_held",
         "limit",
         "queue",
@@ -65,6 +66,8 @@ class Lane:
         self.timer: asyncio.TimerHandle | None = None
         """Wakes the lane when its rate lets the next attempt begin."""
         self.is_held = bool(prepared.why_held)
+        self.is_ending = False
+        """The hook is about to be disabled: nothing more is sent, although it still says that it is active."""
         self.told_failing = hook.failing_since_ms is not None
         if self.told_failing:  # so it was when its last process ended: begin with a probe, not with a burst
             self.breaker.distrust(now)
@@ -90,6 +93,8 @@ class Lane:
 
     def room(self, now: float) -> int:
         """Deliveries that may be added to what is held: none while the breaker is open, one to probe with."""
+        if self.is_ending:
+            return 0
         held = len(self.queue) + self.in_flight + self.reserved
         if self.breaker.state is BreakerState.CLOSED:
             return self.limit * HELD_PER_SLOT - held
@@ -130,6 +135,8 @@ class Lane:
 
     def may_attempt(self, now: float) -> bool:
         """Whether the breaker lets an attempt through; the one that it lets through while open is its probe."""
+        if self.is_ending:
+            return False
         if self.breaker.state is BreakerState.CLOSED:
             return True
         if self.breaker.state is BreakerState.OPEN and self.breaker.pause(now) == 0:

@@ -26,11 +26,13 @@ class Pruner:
         observe: Observe,
         retention_days: float,
         attempt_retention_days: float,
+        round_seconds: float = ROUND_SECONDS,
     ) -> None:
         self._store = store
         self._observe = observe
         self._seconds = retention_days * _DAY_SECONDS
         self._attempt_seconds = attempt_retention_days * _DAY_SECONDS
+        self._round_seconds = round_seconds
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -77,7 +79,7 @@ class Pruner:
             except Exception as error:
                 self._observe("pruning.failed", reason=str(error) or repr(error))
             try:
-                async with asyncio.timeout(ROUND_SECONDS):
+                async with asyncio.timeout(self._round_seconds):
                     await self._wake.wait()
                 work = self.cancel_orphans
             except TimeoutError:

@@ -186,7 +186,10 @@ class Store(Protocol):
         ...
 
     async def replay(self, tenant: str, event_key: bytes, hook_id: int) -> bool:
-        """Make a delivery due now with all its retries, whatever its state; False where there is none."""
+        """Make a delivery due now with all its retries, whatever its state; False where there is none.
+
+        One that somebody holds a lease on stays as it is: it is on its way.
+        """
         ...
 
     # -- hooks -------------------------------------------------------------------------------------------------

@@ -34,8 +34,9 @@ CLIENT_CREATE = EventKind("CLIENT", "CREATE")
 class EngineLab:
     """Everything between the doors and the wire."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_open_catalogue: bool = False) -> None:
         self.path = path
+        self.is_open_catalogue = is_open_catalogue
         self.offset = 0.0
         self.disable_after_days = 5.0
         self.attempted: asyncio.Queue[Settlement] = asyncio.Queue()
@@ -75,6 +76,7 @@ class EngineLab:
             on_change=self.registry.refresh,
             clock=self.now,
             observe=self.observer,
+            is_open_catalogue=self.is_open_catalogue,
         )
         health = Health(
             self.store,

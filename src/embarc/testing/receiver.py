@@ -8,7 +8,8 @@ from collections import deque
 from dataclasses import dataclass
 
 Answer = int | str | bytes
-"""A status; `"drop"` closes without an answer, `"hang"` never answers; bytes go out as they are."""
+"""A status; `"drop"` closes without an answer, `"hang"` never answers, `"drip"` answers one byte a second; bytes go out
+as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,11 @@ class ScriptedReceiver:
         if answer == "hang":
             await reader.read()
             return False
+        if answer == "drip":
+            for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n":
+                writer.write(bytes([byte]))
+                await asyncio.sleep(1)
+            return True
         if isinstance(answer, bytes):
             writer.write(answer)
         else:

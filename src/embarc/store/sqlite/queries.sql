@@ -118,9 +118,13 @@ set state = 'cancelled', due_at_ms = null, lease_token = null, settled_at_ms = ?
 where tenant = ? and event_key = ? and hook_id = ? and state in ('waiting', 'exhausted');
 
 -- replay
+-- One that somebody holds a lease on is on its way: it stays as it is, so that it is not attempted twice at a time.
 update deliveries
-set state = 'waiting', due_at_ms = ?, lease_token = null, failures = 0, traffic = 2, settled_at_ms = null, reason = ''
-where tenant = ? and event_key = ? and hook_id = ?;
+set state = 'waiting', due_at_ms = ?1, lease_token = null, failures = 0, traffic = 2, settled_at_ms = null, reason = ''
+where tenant = ?2 and event_key = ?3 and hook_id = ?4 and not (lease_token is not null and due_at_ms > ?1);
+
+-- has_delivery
+select exists (select 1 from deliveries where tenant = ? and event_key = ? and hook_id = ?);
 
 -- insert_hook
 insert into hooks (

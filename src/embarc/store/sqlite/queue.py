@@ -114,7 +114,12 @@ class StoreQueue(Database):
         return await self._change("cancel", lambda now: (now, reason, tenant, event_key, hook_id))
 
     async def replay(self, tenant: str, event_key: bytes, hook_id: int) -> bool:
-        return await self._change("replay", lambda now: (now, tenant, event_key, hook_id))
+        def work(connection: apsw.Connection) -> bool:
+            connection.execute(self._sql["replay"], (self._now(), tenant, event_key, hook_id))
+            found = connection.execute(self._sql["has_delivery"], (tenant, event_key, hook_id))
+            return bool(found.get)
+
+        return await self._write(work)
 
     async def count_waiting(self, hook_id: int, *, at_most: int) -> Mapping[Traffic, tuple[int, int]]:
         found = await self._rows("count_waiting", (hook_id, at_most))
