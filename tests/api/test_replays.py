@@ -46,6 +46,7 @@ async def test_a_replay_is_previewed_begun_and_watched(client: Client, receiver:
     assert begun["state"] == "running"
     assert (finished["queued"], finished["createdBy"]) == (3, "admin")
     assert finished["selection"]["states"] == ["missing"]
+    assert finished["reachedAt"] == finished["selection"]["until"]
     assert finished["finishedAt"] >= finished["createdAt"]
     assert [one["id"] for one in listed["pageItems"]] == [begun["id"]]
     assert {request.header("x-embarc-replay") for request in requests} == {"1"}

@@ -11,7 +11,7 @@ from embarc.core.errors import Invalid
 from embarc.core.events import ANY, EventKind, timestamp_text
 from embarc.core.fields import Fields
 from embarc.core.ids import replay_id
-from embarc.core.replays import ENDED, ReplayJob, Selection
+from embarc.core.replays import ENDED, ReplayJob, ReplayState, Selection
 from embarc.engine.replays import Replays
 from embarc.web.routes import Call, Route, unsupported_command
 
@@ -97,6 +97,8 @@ def render(job: ReplayJob) -> dict[str, Any]:
     """A job with its progress: `queued` deliveries were made due, from events accepted up to `reachedAt`."""
     selection = job.selection
     reached_ms = max(int.from_bytes(job.reached[:6]), selection.since_ms)
+    if job.state is ReplayState.FINISHED:
+        reached_ms = selection.until_ms
     rendered: dict[str, Any] = {
         "id": replay_id(job.key),
         "state": job.state.value,
