@@ -25,6 +25,7 @@ from embarc.engine.deliver import Deliverer
 from embarc.engine.dispatch import Dispatcher
 from embarc.engine.health import Health
 from embarc.engine.hooks import Hooks
+from embarc.engine.ping import Pinger
 from embarc.engine.prune import Pruner
 from embarc.engine.publish import Publisher
 from embarc.engine.read import Reader
@@ -128,10 +129,11 @@ class Service:
             observe=observer,
             is_open_catalogue=settings.open_catalogue,
         )
+        deliverer = Deliverer(transport, clock=time.time, chance=random.random, worker=worker)
         dispatcher = Dispatcher(
             store,
             registry,
-            Deliverer(transport, clock=time.time, chance=random.random, worker=worker),
+            deliverer,
             health=health,
             random_bits=system_random.getrandbits,
             chance=random.random,
@@ -170,6 +172,14 @@ class Service:
             reader=Reader(store, dispatcher.why_held, dispatcher.condition),
             replayer=Replayer(store, registry, dispatcher.wake),
             replays=replays,
+            pinger=Pinger(
+                hooks,
+                deliverer,
+                clock=time.time,
+                monotonic=time.monotonic,
+                random_bits=random.getrandbits,
+            ),
+            public_keys=registry.public_keys,
             publisher=publisher,
             access=access,
             catalogue=catalogue,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from embarc.core.access import User
 from embarc.core.deliveries import State
+from embarc.core.hooks import SigningSecret
 from embarc.store.base import Store
 from embarc.testing.clock import ManualClock
 from embarc.testing.lab import Factory, StoreLab
@@ -27,10 +28,16 @@ async def test_a_replaced_hook_has_a_higher_version(store: Store, make: Factory,
     added = await store.add_hook(make.hook())
     clock.advance(10)
 
-    replaced = await store.replace_hook(replace(added, display_name="Another", secrets=("whsec_new",)))
+    replaced = await store.replace_hook(
+        replace(added, display_name="Another", secrets=(SigningSecret("whsec_new", 5),))
+    )
 
     assert replaced is not None
-    assert (replaced.version, replaced.display_name, replaced.secrets) == (2, "Another", ("whsec_new",))
+    assert (replaced.version, replaced.display_name, replaced.secrets) == (
+        2,
+        "Another",
+        (SigningSecret("whsec_new", 5),),
+    )
     assert replaced.created_at_ms == added.created_at_ms
     assert replaced.updated_at_ms == added.updated_at_ms + 10_000
 

@@ -24,7 +24,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     "vector", [vector for vector in VECTORS if vector["scheme"] == "v1"], ids=lambda vector: vector["name"]
 )
 def test_the_published_vectors_hold(vector: dict[str, Any]) -> None:
-    lines = Signer([vector["secret"]]).header_lines(
+    lines = Signer([(vector["secret"], None)]).header_lines(
         vector["id"], vector["timestamp"], vector["body"].encode()
     )
 
@@ -34,7 +34,7 @@ def test_the_published_vectors_hold(vector: dict[str, Any]) -> None:
 
 
 def test_the_second_dialect_is_keyed_with_the_secrets_text() -> None:
-    lines = Signer([SECRET]).header_lines("evt_1", 1_700_000_000, b"{}")
+    lines = Signer([(SECRET, None)]).header_lines("evt_1", 1_700_000_000, b"{}")
 
     expected = hmac.new(SECRET.encode(), b"1700000000.{}", hashlib.sha256).hexdigest()
     assert lines[-1] == f"X-Embarc-Signature: t=1700000000,v1={expected}"
@@ -43,8 +43,8 @@ def test_the_second_dialect_is_keyed_with_the_secrets_text() -> None:
 def test_every_live_secret_signs_newest_first() -> None:
     other = new_secret(lambda count: b"7" * count)
 
-    both = Signer([other, SECRET]).header_lines("evt_1", 5, b"x")
-    new, old = (Signer([secret]).header_lines("evt_1", 5, b"x") for secret in (other, SECRET))
+    both = Signer([(other, None), (SECRET, None)]).header_lines("evt_1", 5, b"x")
+    new, old = (Signer([(secret, None)]).header_lines("evt_1", 5, b"x") for secret in (other, SECRET))
 
     assert both[2] == f"{new[2]} {old[2].removeprefix('webhook-signature: ')}"
     assert both[3] == f"{new[3]},{old[3].partition(',')[2]}"
@@ -73,4 +73,4 @@ def test_what_is_not_a_secret_is_refused_without_being_shown(text: str) -> None:
 
 
 def test_a_signer_does_not_show_its_secrets() -> None:
-    assert SECRET not in repr(Signer([SECRET]))
+    assert SECRET not in repr(Signer([(SECRET, None)]))

@@ -31,7 +31,10 @@ async def test_what_was_sent_is_what_was_signed_is_what_is_stored(
     assert hook is not None
     assert request.body == story.record.event.payload
     assert b'"request":{"amount":1.00}' in request.body
-    assert verify(request.headers, request.body, hook.secrets).id == receipt.event_ids[0]
+    assert (
+        verify(request.headers, request.body, [secret.text for secret in hook.secrets]).id
+        == receipt.event_ids[0]
+    )
     assert story.deliveries[0].standing == "delivered"
 
 

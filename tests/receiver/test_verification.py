@@ -23,7 +23,7 @@ BODY = b'{"entityName":"CLIENT","amount":1.00}'
 def signed(
     body: bytes = BODY, secrets: tuple[str, ...] = (SECRET,), at: int = NOW, **more: str
 ) -> dict[str, str]:
-    lines = Signer(list(secrets)).header_lines("evt_1", at, body)
+    lines = Signer([(secret, None) for secret in secrets]).header_lines("evt_1", at, body)
     headers = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
     return headers | {name.replace("_", "-"): value for name, value in more.items()}
 

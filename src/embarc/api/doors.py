@@ -17,6 +17,7 @@ from embarc.core.catalogue import Catalogue
 from embarc.core.errors import StoreUnavailable
 from embarc.engine.access import Access
 from embarc.engine.hooks import Hooks
+from embarc.engine.ping import Pinger
 from embarc.engine.publish import Publisher
 from embarc.engine.read import Reader
 from embarc.engine.replay import Replayer
@@ -48,6 +49,8 @@ def build(
     reader: Reader,
     replayer: Replayer,
     replays: Replays,
+    pinger: Pinger,
+    public_keys: Callable[[], Sequence[str]],
     publisher: Publisher,
     access: Access,
     catalogue: Catalogue,
@@ -62,14 +65,14 @@ def build(
         publisher.publish, access.authenticate, catalogue, observe, is_open_catalogue=is_open_catalogue
     )
     routes = [
-        *hooks_api.routes(hooks, catalogue, reader, replays),
+        *hooks_api.routes(hooks, catalogue, reader, replays, pinger),
         *log.routes(reader, replayer),
         *replays_api.routes(replays),
         *sandbox_routes,
     ]
     documented = [*routes, _post_events_route()]
     api = router(routes, access.authenticate, observe)
-    service_routes = _service_routes(check, metrics, documented)
+    service_routes = _service_routes(check, metrics, public_keys, documented)
     service = router(service_routes, access.authenticate, observe)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +108,10 @@ def _post_events_route() -> Route:
 
 
 def _service_routes(
-    check: Callable[[], Awaitable[None]], metrics: Callable[[], bytes], documented: Sequence[Route]
+    check: Callable[[], Awaitable[None]],
+    metrics: Callable[[], bytes],
+    public_keys: Callable[[], Sequence[str]],
+    documented: Sequence[Route],
 ) -> list[Route]:
     document = msgspec.json.encode(openapi.document(documented, BASE))
     page = openapi.page(documented, BASE)
@@ -124,6 +130,9 @@ def _service_routes(
     async def scrape(call: Call) -> Response:
         return Response(metrics(), media_type="text/plain; version=0.0.4")
 
+    async def keys(call: Call) -> dict[str, Any]:
+        return {"keys": [{"algorithm": "ed25519", "publicKey": key} for key in public_keys()]}
+
     async def openapi_json(call: Call) -> Response:
         return Response(document, media_type="application/json")
 
@@ -136,6 +145,7 @@ def _service_routes(
         ("/healthz", healthz, "The process is alive"),
         ("/readyz", readyz, "The store can be read and written"),
         ("/metrics", scrape, "Metrics in the text format of Prometheus"),
+        ("/.well-known/embarc/keys", keys, "Public keys of hooks that sign with ed25519"),
         ("/openapi.json", openapi_json, "This API as OpenAPI"),
         ("/docs", docs, "This API as a page"),
     ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from embarc.api import wire
+from embarc.api import log, wire
 from embarc.api.replays import body_of, render
 from embarc.core.catalogue import Catalogue
+from embarc.core.events import timestamp_text
 from embarc.core.fields import Fields
 from embarc.core.hooks import Hook
 from embarc.engine.hooks import Hooks
+from embarc.engine.ping import Pinger
 from embarc.engine.read import Reader
 from embarc.engine.replays import Replays
 from embarc.web.routes import Call, Route, unsupported_command
@@ -26,7 +28,9 @@ _EXAMPLE = {
 }
 
 
-def routes(hooks: Hooks, catalogue: Catalogue, reader: Reader, replays: Replays) -> list[Route]:
+def routes(
+    hooks: Hooks, catalogue: Catalogue, reader: Reader, replays: Replays, pinger: Pinger
+) -> list[Route]:
     """The routes of hooks."""
     groupings = catalogue.groupings()
     listed = wire.catalogue_events(catalogue)
@@ -89,7 +93,23 @@ def routes(hooks: Hooks, catalogue: Catalogue, reader: Reader, replays: Replays)
     async def resume(call: Call) -> dict[str, Any]:
         return {"resourceId": (await hooks.resume(call.caller.tenant, call.path["hookId"])).id}
 
-    commands = {"pause": pause, "resume": resume, "enable": enable}
+    async def rotate_secret(call: Call) -> dict[str, Any]:
+        body = call.json() if call.body.strip() else {}
+        hook, secret = await hooks.rotate_secret(call.caller.tenant, call.path["hookId"], body)
+        old = [timestamp_text(one.expires_at_ms) for one in hook.secrets if one.expires_at_ms is not None]
+        return {"resourceId": hook.id, "secret": secret, "oldSecretsExpireAt": old}
+
+    async def ping(call: Call) -> dict[str, Any]:
+        attempt = await pinger.ping(call.caller.tenant, call.path["hookId"])
+        return {"resourceId": int(call.path["hookId"]), "attempt": log.render_attempt(attempt)}
+
+    commands = {
+        "enable": enable,
+        "pause": pause,
+        "ping": ping,
+        "resume": resume,
+        "rotateSecret": rotate_secret,
+    }
 
     async def command(call: Call) -> dict[str, Any]:
         run = commands.get(call.query.get("command", ""))
@@ -155,7 +175,7 @@ def routes(hooks: Hooks, catalogue: Catalogue, reader: Reader, replays: Replays)
             path="/hooks/{hookId}",
             handler=command,
             permission="UPDATE_HOOK",
-            summary='Commands: pause, resume, enable; enable tells what was missed, and sends it with {"replay": true}',
+            summary='Commands: ping sends a test now; pause, resume; enable tells what was missed, and sends it with {"replay": true}; rotateSecret answers the new secret this once',
             tag="hooks",
             query=(("command", ", ".join(commands)),),
         ),

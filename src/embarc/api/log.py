@@ -73,7 +73,7 @@ def routes(reader: Reader, replayer: Replayer) -> list[Route]:
 
     async def get_delivery(call: Call) -> dict[str, Any]:
         view, attempts = await reader.delivery(call.caller.tenant, call.path["deliveryId"])
-        return _delivery(view) | {"attempts": [_attempt(attempt) for attempt in attempts]}
+        return _delivery(view) | {"attempts": [render_attempt(attempt) for attempt in attempts]}
 
     async def command(call: Call) -> dict[str, Any]:
         identifier = call.path["deliveryId"]
@@ -171,7 +171,8 @@ def _delivery(view: DeliveryView) -> dict[str, Any]:
     return rendered
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def render_attempt(attempt: Attempt) -> dict[str, Any]:
+    """One attempt, with what the receiver answered."""
     outcome = attempt.outcome
     return {
         "number": attempt.number,

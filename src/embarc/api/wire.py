@@ -11,6 +11,7 @@ from embarc.core.deliveries import Traffic
 from embarc.core.events import EventKind, timestamp_text
 from embarc.core.hook_config import CONTENT_TYPE, FIELDS, SECRET, URL, masked
 from embarc.core.hooks import Hook
+from embarc.engine.credentials import public_key
 from embarc.engine.hooks import TEMPLATES
 from embarc.engine.read import MOST_COUNTED, HookStats
 
@@ -40,7 +41,8 @@ def hook(found: Hook, held_because: str) -> dict[str, Any]:
         "updatedAt": _date(found.updated_at_ms),
         "templateId": 0,
         "events": events(found.subscriptions),
-        "config": config(_with_masked_secret(found)),
+        "config": config(_with_masked_secrets(found)),
+        **({"publicKey": public_key(found.signing_key)} if found.signing_key else {}),
     }
 
 
@@ -114,10 +116,11 @@ def _schema_field(name: str, placeholder: str, *, required: bool) -> dict[str, A
     return {"fieldName": name, "fieldType": "string", "optional": not required, "placeholder": placeholder}
 
 
-def _with_masked_secret(found: Hook) -> dict[str, str]:
-    if not found.secrets:
-        return dict(found.config)
-    return {**found.config, SECRET: masked(found.secrets[0])}
+def _with_masked_secrets(found: Hook) -> dict[str, str]:
+    shown = {name: masked(value) for name, value in found.credentials.items()}
+    if found.secrets:
+        shown[SECRET] = masked(found.secrets[0].text)
+    return {**found.config, **shown}
 
 
 def _date(ms: int) -> list[int]:

@@ -28,6 +28,7 @@ class Result(StrEnum):
     RESET = "reset"
     PROTOCOL = "protocol"
     TOO_LARGE = "too_large"
+    CREDENTIAL = "credential"
     LOST = "lost"
 
     @property
@@ -48,6 +49,7 @@ _MEANING = {
     Result.RESET: "The receiver closed the connection before its answer was complete.",
     Result.PROTOCOL: "What the receiver answered is not HTTP.",
     Result.TOO_LARGE: "The receiver's answer exceeded the limit for headers or interim responses.",
+    Result.CREDENTIAL: "No token for the endpoint could be had from its token URL.",
     Result.LOST: "The process that held this delivery ended before it could record a result. It may have been sent.",
 }
 

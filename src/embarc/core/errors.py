@@ -146,6 +146,14 @@ class TooLarge(EmbarcError):
     developer_message = "The body of the request exceeds the limit."
 
 
+class TooManyRequests(EmbarcError):
+    """Too many requests of this kind. Try again a little later."""
+
+    status = 429
+    code = "error.msg.too.many.requests"
+    developer_message = "The request was refused because there were too many before it."
+
+
 class IdempotencyMismatch(EmbarcError):
     """This Idempotency-Key was used before with another body. Use a new key for a new request."""
 

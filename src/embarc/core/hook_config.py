@@ -7,23 +7,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from embarc.core.fields import Fields, nearest
 from embarc.core.filters import Filter
+from embarc.core.headers import parse_header_lines, parse_header_name
 from embarc.core.hooks import (
     DEFAULT_CONCURRENCY,
     DEFAULT_TIMEOUT_SECONDS,
     LONGEST_TIMEOUT_SECONDS,
+    Authentication,
     ContentType,
     Endpoint,
     Order,
+    Signature,
 )
 from embarc.core.schedules import DEFAULT_MAX_RETRIES, DEFAULT_SCHEDULE, RetrySchedule
 from embarc.core.signatures import parse_secret
 
 LONGEST_VALUE = 2000
+LONGEST_PEM = 20_000
 MOST_RETRIES = 50
 LONGEST_WAIT = 7 * 86_400
 MOST_CONCURRENCY = 64
@@ -33,6 +37,26 @@ FASTEST_RATE = 10_000
 URL = "Payload URL"
 CONTENT_TYPE = "Content Type"
 SECRET = "Secret"  # noqa: S105 - the field's name
+AUTHENTICATION = "Authentication"
+PASSWORD = "Password"  # noqa: S105 - the field's name
+API_KEY = "API Key"
+JWT_KEY = "JWT Key"
+TOKEN_URL = "Token URL"  # noqa: S105 - the field's name
+CLIENT_SECRET = "Client Secret"  # noqa: S105 - the field's name
+CLIENT_CERTIFICATE = "Client Certificate"
+CLIENT_KEY = "Client Key"
+CA_CERTIFICATE = "CA Certificate"
+JWT_ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
+
+REQUIRED_FOR = {
+    Authentication.NONE: (),
+    Authentication.BASIC: ("Username", PASSWORD),
+    Authentication.API_KEY: ("API Key Header", API_KEY),
+    Authentication.JWT: ("JWT Algorithm", "JWT Issuer", JWT_KEY),
+    Authentication.OAUTH2: (TOKEN_URL, "Client ID", CLIENT_SECRET),
+}
+"""Fields that each way of authenticating cannot do without."""
+_ALSO_FOR = {Authentication.JWT: ("JWT Audience",), Authentication.OAUTH2: ("Scope",)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +67,8 @@ class ConfigField:
     help: str
     required: bool = False
     secret: bool = False
+    """Write-only: shown as its last four characters."""
+    longest: int = LONGEST_VALUE
     placeholder: str = ""
     code: str = ""
     """The code of an error in it, where that is not `validation.msg.hook.config.value.invalid`."""
@@ -101,6 +127,49 @@ def _payload(endpoint: Endpoint, value: str) -> Endpoint:
     return replace(endpoint, is_thin=value.lower() == "thin")
 
 
+def _headers(endpoint: Endpoint, value: str) -> Endpoint:
+    return replace(endpoint, headers=parse_header_lines(value))
+
+
+def _signature(endpoint: Endpoint, value: str) -> Endpoint:
+    try:
+        return replace(endpoint, signature=Signature(value.lower()))
+    except ValueError:
+        raise ValueError("it must be `hmac`, `ed25519` or `both`") from None
+
+
+def _authentication(endpoint: Endpoint, value: str) -> Endpoint:
+    try:
+        return replace(endpoint, authentication=Authentication(value.lower()))
+    except ValueError:
+        raise ValueError("it must be `none`, `basic`, `api-key`, `jwt` or `oauth2`") from None
+
+
+def _username(endpoint: Endpoint, value: str) -> Endpoint:
+    if ":" in value:
+        raise ValueError("it must not contain a colon (RFC 7617)")
+    return replace(endpoint, username=value)
+
+
+def _jwt_algorithm(endpoint: Endpoint, value: str) -> Endpoint:
+    if value not in JWT_ALGORITHMS:
+        raise ValueError(f"it must be one of {', '.join(JWT_ALGORITHMS)}")
+    return replace(endpoint, jwt_algorithm=value)
+
+
+def _visible(endpoint: Endpoint, value: str) -> Endpoint:
+    """For secrets that travel in a header."""
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("it must be visible ASCII")
+    return endpoint
+
+
+def _pem(endpoint: Endpoint, value: str) -> Endpoint:
+    if "-----BEGIN " not in value or "-----END " not in value:
+        raise ValueError("it must be PEM, with its BEGIN and END lines")
+    return endpoint
+
+
 def _number(text: str, least: float, most: float, *, whole: bool = False) -> float:
     try:
         number = float(text)
@@ -130,6 +199,55 @@ FIELDS = (
         apply=_url,
     ),
     ConfigField(
+        name="API Key",
+        help="The value of the header for `api-key`.",
+        secret=True,
+        placeholder="",
+        apply=_visible,
+    ),
+    ConfigField(
+        name="API Key Header",
+        help="The name of the header for `api-key`.",
+        placeholder="X-API-Key",
+        apply=lambda endpoint, value: replace(endpoint, api_key_header=parse_header_name(value)),
+    ),
+    ConfigField(
+        name=AUTHENTICATION,
+        help="How sends authenticate at the receiver's gateway: `none`, `basic`, `api-key`, `jwt` (a token of five minutes "
+        "for each attempt, with the body's SHA-256) or `oauth2` (client credentials).",
+        placeholder="none",
+        apply=_authentication,
+    ),
+    ConfigField(
+        name=CA_CERTIFICATE,
+        help="PEM of the authorities that may sign the receiver's certificate, instead of the system's.",
+        longest=LONGEST_PEM,
+        placeholder="-----BEGIN CERTIFICATE-----",
+        apply=lambda endpoint, value: replace(_pem(endpoint, value), ca_certificate=value),
+    ),
+    ConfigField(
+        name=CLIENT_CERTIFICATE,
+        help="PEM of the certificate for mutual TLS, with its chain; goes with `Client Key`.",
+        longest=LONGEST_PEM,
+        placeholder="-----BEGIN CERTIFICATE-----",
+        apply=lambda endpoint, value: replace(_pem(endpoint, value), client_certificate=value),
+    ),
+    ConfigField(
+        name="Client ID",
+        help="For `oauth2`.",
+        placeholder="embarc",
+        apply=lambda endpoint, value: replace(endpoint, client_id=value),
+    ),
+    ConfigField(
+        name=CLIENT_KEY,
+        help="PEM of the private key of `Client Certificate`, not encrypted.",
+        secret=True,
+        longest=LONGEST_PEM,
+        placeholder="-----BEGIN PRIVATE KEY-----",
+        apply=_pem,
+    ),
+    ConfigField(name=CLIENT_SECRET, help="For `oauth2`.", secret=True, placeholder="", apply=_visible),
+    ConfigField(
         name="Concurrency",
         help=f"Attempts that may be under way at once, 1 to {MOST_CONCURRENCY}; halves by itself on signs of overload.",
         placeholder=str(DEFAULT_CONCURRENCY),
@@ -144,6 +262,38 @@ FIELDS = (
         apply=_filter,
     ),
     ConfigField(
+        name="Headers",
+        help="Further headers, one `Name: value` a line. Names that Embarc or HTTP itself sets are refused.",
+        placeholder="X-Partner: 17",
+        code="validation.msg.hook.headers.invalid",
+        apply=_headers,
+    ),
+    ConfigField(
+        name="JWT Algorithm",
+        help=f"For `jwt`: {', '.join(JWT_ALGORITHMS)}.",
+        placeholder="ES256",
+        apply=_jwt_algorithm,
+    ),
+    ConfigField(
+        name="JWT Audience",
+        help="The claim `aud`; the origin of the Payload URL where it is not set.",
+        placeholder="https://yourapp.example.com",
+        apply=lambda endpoint, value: replace(endpoint, jwt_audience=value),
+    ),
+    ConfigField(
+        name="JWT Issuer",
+        help="The claim `iss`.",
+        placeholder="https://lender.example.com",
+        apply=lambda endpoint, value: replace(endpoint, jwt_issuer=value),
+    ),
+    ConfigField(
+        name=JWT_KEY,
+        help="What signs: PEM of a private key, or for HS256 a secret of at least 32 characters.",
+        secret=True,
+        longest=LONGEST_PEM,
+        placeholder="-----BEGIN PRIVATE KEY-----",
+    ),
+    ConfigField(
         name="Max Retries",
         help=f"Retries after the first attempt, 0 to {MOST_RETRIES}.",
         placeholder=str(DEFAULT_MAX_RETRIES),
@@ -156,6 +306,7 @@ FIELDS = (
         placeholder="none",
         apply=_order,
     ),
+    ConfigField(name=PASSWORD, help="For `basic`.", secret=True, placeholder="", apply=_visible),
     ConfigField(
         name="Payload",
         help="`full`, or `thin`: ids only, for receivers that ask the platform for the rest.",
@@ -175,6 +326,12 @@ FIELDS = (
         apply=_retry_schedule,
     ),
     ConfigField(
+        name="Scope",
+        help="For `oauth2`, where the token needs one.",
+        placeholder="webhooks",
+        apply=lambda endpoint, value: replace(endpoint, scope=value),
+    ),
+    ConfigField(
         name=SECRET,
         help="Signs every send: `whsec_` and base64 of 24 to 64 bytes. Made for you when absent, shown once.",
         secret=True,
@@ -183,10 +340,29 @@ FIELDS = (
         apply=lambda endpoint, value: (parse_secret(value), endpoint)[1],
     ),
     ConfigField(
+        name="Signature",
+        help="`hmac`: signed with the secret; `ed25519`: with a key of the hook's own, whose public half is in the hook and at "
+        "`/.well-known/embarc/keys`; or `both`.",
+        placeholder="hmac",
+        apply=_signature,
+    ),
+    ConfigField(
         name="Timeout Seconds",
         help=f"For the whole exchange, 1 to {LONGEST_TIMEOUT_SECONDS:g}.",
         placeholder=f"{DEFAULT_TIMEOUT_SECONDS:g}",
         apply=_timeout,
+    ),
+    ConfigField(
+        name=TOKEN_URL,
+        help="Where `oauth2` gets its tokens; the same rules as for the Payload URL.",
+        placeholder="https://login.example.com/oauth2/token",
+        apply=lambda endpoint, value: replace(endpoint, token_url=value),
+    ),
+    ConfigField(
+        name="Username",
+        help="For `basic`.",
+        placeholder="embarc",
+        apply=_username,
     ),
 )
 _BY_NAME = {field.name: field for field in FIELDS}
@@ -195,55 +371,104 @@ _BY_FOLDED = {field.name.casefold(): field for field in FIELDS}
 
 @dataclass(frozen=True, slots=True)
 class ParsedConfig:
-    """A configuration that was read. `secret` is set where the caller gave one."""
+    """A configuration that was read."""
 
     config: Mapping[str, str]
-    secret: str | None
+    endpoint: Endpoint
+    secret: str | None = field(repr=False)
+    """Set where the caller gave one that was not there."""
+    credentials: Mapping[str, str] = field(repr=False)
 
 
 def read_config(
-    fields: Fields, checked_url: Callable[[str], str], masked_secret: str | None = None
+    fields: Fields, checked_url: Callable[[str], str], present: Mapping[str, str] | None = None
 ) -> ParsedConfig:
     """Read the parameter `config`, the list form or the object form; mistakes are noted in `fields`.
 
-    `checked_url` gives the canonical form of a URL or raises ValueError with the reason. `masked_secret` is how the
-    present secret is shown: a client that sends it back means "as it is".
+    `checked_url` gives the canonical form of a URL or raises ValueError with the reason. `present` are the secret values
+    that may stay, by field: a client that sends one back as it is shown, or leaves it out, means "as it is".
     """
+    present = present or {}
     given = _by_field(fields)
-    if masked_secret is not None and given.get(SECRET) == masked_secret:
-        del given[SECRET]
+    for name, value in present.items():
+        if given.get(name, masked(value)) == masked(value):
+            given[name] = value
     config: dict[str, str] = {}
+    secrets: dict[str, str] = {}
     endpoint = Endpoint(url="")
-    for field in FIELDS:
-        value = given.get(field.name)
+    for one in FIELDS:
+        value = given.get(one.name, "")
         if not value:
-            if field.required:
+            if one.required:
                 fields.fail_code(
-                    field.name,
+                    one.name,
                     "validation.msg.hook.required.config.field.not.provided",
-                    f"The configuration field `{field.name}` is mandatory. {field.help}",
+                    f"The configuration field `{one.name}` is mandatory. {one.help}",
                 )
             continue
         try:
-            if field.name == URL:
+            if one.secret and value.startswith("****"):
+                raise ValueError("this is how a secret is shown; give the secret itself")
+            if one.name in (URL, TOKEN_URL):
                 value = checked_url(value)
-            endpoint = field.apply(endpoint, value)
+            endpoint = one.apply(endpoint, value)
         except ValueError as error:
             fields.fail_code(
-                field.name,
-                field.code or "validation.msg.hook.config.value.invalid",
-                f"The configuration field `{field.name}` is not valid: {error}.",
-                None if field.secret else value,
+                one.name,
+                one.code or "validation.msg.hook.config.value.invalid",
+                f"The configuration field `{one.name}` is not valid: {error}.",
+                None if one.secret else value,
             )
             continue
-        config[field.name] = value.lower() if field.name == CONTENT_TYPE else value
-    secret = config.pop(SECRET, None)
-    return ParsedConfig(config, secret)
+        into = secrets if one.secret else config
+        into[one.name] = value.lower() if one.name == CONTENT_TYPE else value
+    _check_authentication(fields, endpoint.authentication, {**config, **secrets}, present)
+    secret = secrets.pop(SECRET, None)
+    return ParsedConfig(config, endpoint, None if secret == present.get(SECRET) else secret, secrets)
+
+
+def _check_authentication(
+    fields: Fields, chosen: Authentication, given: dict[str, str], present: Mapping[str, str]
+) -> None:
+    """Note what the chosen way of authenticating lacks, and what belongs to another one."""
+    for name in REQUIRED_FOR[chosen]:
+        if name not in given and not any(error.parameter == name for error in fields.errors):
+            fields.fail_code(
+                name,
+                "validation.msg.hook.required.config.field.not.provided",
+                f"With the authentication `{chosen}` the configuration field `{name}` is mandatory. A value that was stored "
+                "for another origin is not sent to a new one.",
+            )
+    for other in Authentication:
+        for name in (*REQUIRED_FOR[other], *_ALSO_FOR.get(other, ())):
+            if other is chosen or name not in given:
+                continue
+            if name in present:  # of before: it goes with the authentication that needed it
+                continue
+            fields.fail_code(
+                name,
+                "validation.msg.hook.config.value.invalid",
+                f"The configuration field `{name}` is only used with the authentication `{other}`; this hook has `{chosen}`.",
+            )
+    has = [name in given for name in (CLIENT_CERTIFICATE, CLIENT_KEY)]
+    if any(has) and not all(has):
+        missing = CLIENT_KEY if has[0] else CLIENT_CERTIFICATE
+        fields.fail_code(
+            missing,
+            "validation.msg.hook.required.config.field.not.provided",
+            f"`{CLIENT_CERTIFICATE}` and `{CLIENT_KEY}` go together; `{missing}` is not there.",
+        )
+
+
+def credentials_in_use(endpoint: Endpoint, credentials: Mapping[str, str]) -> dict[str, str]:
+    """Of the stored credentials those that this endpoint's configuration uses."""
+    used = {*REQUIRED_FOR[endpoint.authentication]} | ({CLIENT_KEY} if endpoint.client_certificate else set())
+    return {name: value for name, value in credentials.items() if name in used}
 
 
 def masked(secret: str) -> str:
-    """How a secret is shown after its creation."""
-    return "****" + secret[-4:]
+    """How a secret is shown after its creation. Of a key in PEM nothing is: its last letters are the same in all."""
+    return "****" if "-----" in secret else "****" + secret[-4:]
 
 
 def parse_endpoint(config: Mapping[str, str]) -> Endpoint:
@@ -253,6 +478,18 @@ def parse_endpoint(config: Mapping[str, str]) -> Endpoint:
         if field := _BY_NAME.get(name):
             endpoint = field.apply(endpoint, value)
     return endpoint
+
+
+def url_of(fields: Fields) -> str | None:
+    """The Payload URL that a request gives, unchecked; notes nothing."""
+    raw = fields.body.get("config")
+    pairs = raw.items() if isinstance(raw, Mapping) else []
+    if isinstance(raw, list):
+        pairs = [(one.get("fieldName"), one.get("fieldValue")) for one in raw if isinstance(one, Mapping)]
+    for name, value in pairs:
+        if isinstance(name, str) and name.strip().casefold() == URL.casefold() and isinstance(value, str):
+            return value.strip()
+    return None
 
 
 def _by_field(fields: Fields) -> dict[str, str]:
@@ -299,8 +536,8 @@ def _add(fields: Fields, given: dict[str, str], name: Any, value: Any) -> None:
         fields.fail_code(field.name, "validation.msg.hook.config.value.invalid", message)
         return
     text = str(value).strip()
-    if len(text) > LONGEST_VALUE:
-        message = f"The configuration field `{field.name}` exceeds max length of {LONGEST_VALUE}."
+    if len(text) > field.longest:
+        message = f"The configuration field `{field.name}` exceeds max length of {field.longest}."
         fields.fail_code(field.name, "validation.msg.hook.config.value.exceeds.max.length", message)
         return
     given[field.name] = text

@@ -29,6 +29,32 @@ class Order(StrEnum):
     ENTITY = "entity"
 
 
+class Signature(StrEnum):
+    """What signs the sends of a hook: secrets that the receiver knows too, a key whose public half it knows, or both."""
+
+    HMAC = "hmac"
+    ED25519 = "ed25519"
+    BOTH = "both"
+
+
+class Authentication(StrEnum):
+    """How a hook's sends tell the receiver's gateway who they are."""
+
+    NONE = "none"
+    BASIC = "basic"
+    API_KEY = "api-key"
+    JWT = "jwt"
+    OAUTH2 = "oauth2"
+
+
+@dataclass(frozen=True, slots=True)
+class SigningSecret:
+    """A secret that signs, and until when; None: it is the present one."""
+
+    text: str = field(repr=False)
+    expires_at_ms: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """Where and how one hook is sent to: its configuration, parsed once when the hook is read."""
@@ -45,6 +71,20 @@ class Endpoint:
     """Which of the subscribed events it wants; None: all."""
     is_thin: bool = False
     """Sends ids only."""
+    headers: tuple[str, ...] = ()
+    """Further header lines, `Name: value`."""
+    signature: Signature = Signature.HMAC
+    authentication: Authentication = Authentication.NONE
+    username: str = ""
+    api_key_header: str = ""
+    jwt_algorithm: str = ""
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    token_url: str = ""
+    client_id: str = ""
+    scope: str = ""
+    client_certificate: str = ""
+    ca_certificate: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +102,12 @@ class Hook:
     subscriptions: tuple[EventKind, ...]
     config: Mapping[str, str]
     endpoint: Endpoint
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    secrets: tuple[SigningSecret, ...] = field(default=(), repr=False)
+    """Newest first; the others still sign until they expire."""
+    signing_key: str = field(default="", repr=False)
+    """The private half of the hook's own ed25519 key: `whsk_` and base64 of its seed."""
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Configured values that are secret, by the name of their field."""
     failing_since_ms: int | None = None
     """Since when nothing has succeeded, as far as the breaker noticed; None: it works."""
     inactive_since_ms: int | None = None

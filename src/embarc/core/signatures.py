@@ -6,7 +6,8 @@ Two headers carry the same assurance in two dialects:
 * `X-Embarc-Signature: t=...,v1=...`: hexadecimal HMAC-SHA256 over `t.body`, keyed with the secret's text. This is
   Stripe's scheme to the letter, so its verifiers in every language work.
 
-Each has one signature for every live secret, so that a secret can be rotated without a gap.
+Each has one signature for every live secret, so that a secret can be rotated without a gap. With a key of its own a hook's
+sends carry `v1a,` besides or instead: base64 of the ed25519 signature over `id.timestamp.body`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 def new_secret(random_bytes: Callable[[int], bytes]) -> str:
     """A secret of 32 bytes as it is shown: `whsec_` and base64."""
     return SECRET_PREFIX + base64.b64encode(random_bytes(NEW_SECRET_BYTES)).decode()
+
+
+KEY_PREFIX = "whsk_"
+PUBLIC_KEY_PREFIX = "whpk_"
+"""Of ed25519 keys as Standard Webhooks writes them: the seed, and the public key, each in base64."""
 
 
 def parse_secret(text: str) -> bytes:
@@ -72,29 +78,53 @@ class Hmac:
 
 
 class Signer:
-    """Signs for one hook with all of its live secrets, newest first."""
+    """Signs for one hook with all of its live secrets, newest first, and with its private key where it has one.
 
-    __slots__ = ("_keys",)
+    `secrets` are texts and the Unix second at which each expires, None: never. `sign` makes an ed25519 signature.
+    """
 
-    def __init__(self, secrets: Sequence[str]) -> None:
-        self._keys = [(Hmac(parse_secret(secret)), Hmac(secret.encode())) for secret in secrets]
+    __slots__ = ("_expires_at", "_keys", "_sign")
+
+    def __init__(
+        self,
+        secrets: Sequence[tuple[str, float | None]],
+        *,
+        sign: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        self._keys = [
+            (Hmac(parse_secret(secret)), Hmac(secret.encode()), expires_at) for secret, expires_at in secrets
+        ]
+        self._expires_at = min((at for _, at in secrets if at is not None), default=None)
+        self._sign = sign
 
     def __repr__(self) -> str:
         return f"<Signer with {len(self._keys)} secrets>"
 
     def header_lines(self, event_id: str, timestamp: int, body: bytes) -> list[str]:
         """The header lines of one attempt; `timestamp` is its time in whole seconds."""
+        if self._expires_at is not None and timestamp >= self._expires_at:
+            self._forget(timestamp)
         standard_prefix = f"{event_id}.{timestamp}.".encode()
         prefix = b"%d." % timestamp
         standard = []
         hexadecimal = ""
-        for standard_key, text_key in self._keys:
+        for standard_key, text_key, _ in self._keys:
             digest = standard_key.digest(standard_prefix, body)
             standard.append("v1," + binascii.b2a_base64(digest, newline=False).decode())
             hexadecimal += ",v1=" + text_key.digest(prefix, body).hex()
-        return [
+        if self._sign is not None:
+            signature = self._sign(standard_prefix + body)
+            standard.append("v1a," + binascii.b2a_base64(signature, newline=False).decode())
+        lines = [
             f"webhook-id: {event_id}",
             f"webhook-timestamp: {timestamp}",
             f"webhook-signature: {' '.join(standard)}",
-            f"X-Embarc-Signature: t={timestamp}{hexadecimal}",
         ]
+        if hexadecimal:
+            lines.append(f"X-Embarc-Signature: t={timestamp}{hexadecimal}")
+        return lines
+
+    def _forget(self, now: float) -> None:
+        """Drop the secrets whose time is over."""
+        self._keys = [key for key in self._keys if key[2] is None or key[2] > now]
+        self._expires_at = min((at for _, _, at in self._keys if at is not None), default=None)

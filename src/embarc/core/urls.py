@@ -55,6 +55,11 @@ class Url:
         return f"{self.scheme}://{self.bracketed_host}{port}{self.target}"
 
     @property
+    def origin(self) -> str:
+        """Scheme, host and port: what credentials are for (RFC 6454)."""
+        return self.text.removesuffix(self.target)
+
+    @property
     def bracketed_host(self) -> str:
         """The host as it stands in a URL."""
         return f"[{self.host}]" if ":" in self.host else self.host

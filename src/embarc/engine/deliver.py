@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from embarc.core.attempts import Attempt
+from embarc.core.attempts import Attempt, Outcome, Result
 from embarc.core.deliveries import Claim, Settlement, after
 from embarc.core.envelopes import body_for, delivery_lines
 from embarc.core.ids import event_id
+from embarc.engine.credentials import Authenticator, CannotAuthenticate
 from embarc.engine.registry import Prepared
 from embarc.net.base import OutboundRequest, Transport
 
@@ -30,15 +34,18 @@ class Deliverer:
         body = body_for(endpoint, claim.payload)
         signature_lines = prepared.signer.header_lines(event_id(claim.event_key), int(started_at), body)
 
-        outcome = await self._transport.send(
-            OutboundRequest(
-                tenant=claim.tenant,
-                url=endpoint.url,
-                header_lines=[*prepared.constant_lines, *delivery_lines(claim), *signature_lines],
-                body=body,
-                timeout_seconds=endpoint.timeout_seconds,
-            )
+        request = OutboundRequest(
+            tenant=claim.tenant,
+            url=endpoint.url,
+            header_lines=[*prepared.constant_lines, *delivery_lines(claim), *signature_lines],
+            body=body,
+            timeout_seconds=endpoint.timeout_seconds,
+            tls=prepared.tls,
         )
+        if prepared.authenticator is None:
+            outcome = await self._transport.send(request)
+        else:
+            outcome = await self._send_authenticated(request, claim, prepared.authenticator)
 
         return Settlement(
             claim=claim,
@@ -53,3 +60,32 @@ class Deliverer:
                 claim.failures, outcome, endpoint.schedule, now_seconds=self._clock(), chance=self._chance()
             ),
         )
+
+    async def _send_authenticated(
+        self, request: OutboundRequest, claim: Claim, authenticator: Authenticator
+    ) -> Outcome:
+        """Send with a credential; once more with another one where it is refused. One timeout bounds it all."""
+        began = time.monotonic()
+        deadline = began + request.timeout_seconds
+        outcome = Outcome(result=Result.CREDENTIAL)
+        for is_last in (False, True):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return Outcome(result=Result.TIMEOUT, duration_ms=(time.monotonic() - began) * 1000)
+            try:
+                async with asyncio.timeout(left):
+                    lines = await authenticator.lines(claim, request.body, self._transport.send, left)
+            except (CannotAuthenticate, TimeoutError) as error:
+                duration_ms = (time.monotonic() - began) * 1000
+                detail = str(error) or "the token URL did not answer in time"
+                return Outcome(result=Result.CREDENTIAL, detail=detail, duration_ms=duration_ms)
+            outcome = await self._transport.send(
+                replace(
+                    request,
+                    header_lines=[*request.header_lines, *lines],
+                    timeout_seconds=max(deadline - time.monotonic(), 0.001),
+                )
+            )
+            if is_last or outcome.status != 401 or not authenticator.refused():
+                break
+        return outcome

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from embarc.core.addresses import Policy
@@ -12,10 +12,11 @@ from embarc.core.catalogue import Catalogue
 from embarc.core.errors import NotFound
 from embarc.core.events import ANY, EventKind
 from embarc.core.fields import Fields
-from embarc.core.hook_config import ParsedConfig, masked, parse_endpoint, read_config
-from embarc.core.hooks import Hook
-from embarc.core.signatures import new_secret
-from embarc.core.urls import checked_url
+from embarc.core.hook_config import SECRET, ParsedConfig, credentials_in_use, read_config, url_of
+from embarc.core.hooks import Hook, Signature, SigningSecret
+from embarc.core.signatures import new_secret, parse_secret
+from embarc.core.urls import BadUrl, checked_url, parse_url
+from embarc.engine.credentials import mistakes, new_signing_key
 from embarc.observe import Observe
 from embarc.store.base import Store
 
@@ -24,6 +25,9 @@ DEFAULT_TEMPLATE = "Web"
 _OTHER_TEMPLATES = ("SMS Bridge", "Message Gateway")
 _LONGEST_NAME = 100
 _MOST_EVENTS = 1000
+DEFAULT_OVERLAP_HOURS = 24
+MOST_OVERLAP_HOURS = 720
+MOST_SECRETS = 4
 _CREATE = ("name", "displayName", "isActive", "events", "config", "templateId")
 
 
@@ -32,7 +36,7 @@ class Created:
     """A new hook; `secret` where it was made up, to be shown this once."""
 
     hook: Hook
-    secret: str | None
+    secret: str | None = field(repr=False)
 
     def __repr__(self) -> str:
         return f"<Created {self.hook.id}>"
@@ -73,6 +77,7 @@ class Hooks:
         assert name is not None  # noqa: S101 - `required` noted its absence
         _check_template(name)
         secret = parsed.secret or new_secret(secrets.token_bytes)
+        needs_key = parsed.endpoint.signature is not Signature.HMAC
         hook = await self._store.add_hook(
             Hook(
                 tenant=tenant,
@@ -84,8 +89,10 @@ class Hooks:
                 inactive_since_ms=None if is_active else int(self._clock() * 1000),
                 subscriptions=subscriptions,
                 config=parsed.config,
-                endpoint=parse_endpoint(parsed.config),
-                secrets=(secret,),
+                endpoint=parsed.endpoint,
+                secrets=(SigningSecret(secret),),
+                signing_key=new_signing_key() if needs_key else "",
+                credentials=parsed.credentials,
             )
         )
         await self._changed()
@@ -109,19 +116,12 @@ class Hooks:
             changed = self._active(changed, is_active=is_active)
         if "events" in fields.body:
             changed = replace(changed, subscriptions=self._events(fields))
-        new_secret_given = False
         if "config" in fields.body:
-            parsed = self._config(fields, masked(hook.secrets[0]) if hook.secrets else None)
-            new_secret_given = parsed.secret is not None and parsed.secret not in hook.secrets
-            changed = replace(
-                changed,
-                config=parsed.config,
-                secrets=(parsed.secret,) if parsed.secret else hook.secrets,
-            )
+            changed = self._reconfigured(fields, changed)
         fields.check()
         changes = _changes(hook, changed)
-        if changes or new_secret_given:
-            hook = await self._replace(replace(changed, endpoint=parse_endpoint(changed.config)))
+        if changed != hook:
+            hook = await self._replace(changed)
         return hook, changes
 
     async def delete(self, tenant: str, hook_id: str) -> Hook:
@@ -181,8 +181,65 @@ class Hooks:
         await self._on_change()
         self._observe("hooks.changed")
 
-    def _config(self, fields: Fields, masked_secret: str | None = None) -> ParsedConfig:
-        return read_config(fields, lambda text: checked_url(text, self._policy), masked_secret)
+    async def rotate_secret(self, tenant: str, hook_id: str, body: Any) -> tuple[Hook, str]:
+        """Sign with a new secret; the old ones sign beside it until the overlap ends. Returns the new one, to be shown once.
+
+        `body` may name the `secret` and the `overlapHours` (0 to 720; 24).
+        """
+        hook = await self.get(tenant, hook_id)
+        fields = Fields(body, "hook", ("secret", "overlapHours"))
+        given = fields.text("secret")
+        hours = fields.integer(
+            "overlapHours", default=DEFAULT_OVERLAP_HOURS, at_least=0, at_most=MOST_OVERLAP_HOURS
+        )
+        if given is not None:
+            try:
+                parse_secret(given)
+            except ValueError as error:
+                fields.fail_code("secret", "validation.msg.hook.secret.invalid", str(error))
+            if any(given == one.text for one in hook.secrets):
+                fields.fail_code(
+                    "secret", "validation.msg.hook.secret.known", "The hook has this secret already."
+                )
+        fields.check()
+        secret = given or new_secret(secrets.token_bytes)
+        now_ms = int(self._clock() * 1000)
+        ends_ms = now_ms + (hours or 0) * 3_600_000
+        old = [
+            replace(one, expires_at_ms=min(one.expires_at_ms or ends_ms, ends_ms))
+            for one in hook.secrets
+            if one.expires_at_ms is None or one.expires_at_ms > now_ms
+        ]
+        live = [one for one in old if one.expires_at_ms is not None and one.expires_at_ms > now_ms]
+        changed = replace(hook, secrets=(SigningSecret(secret), *live[: MOST_SECRETS - 1]))
+        return await self._replace(changed), secret
+
+    def _reconfigured(self, fields: Fields, hook: Hook) -> Hook:
+        """The hook with the configuration of a request. Stored credentials do not follow it to another origin."""
+        given_url = url_of(fields)
+        present = dict(hook.credentials)
+        if given_url is not None and not _is_same_origin(given_url, hook.endpoint.url):
+            present = {}
+        if hook.secrets:
+            present[SECRET] = hook.secrets[0].text
+        parsed = self._config(fields, present)
+        needs_key = parsed.endpoint.signature is not Signature.HMAC and not hook.signing_key
+        return replace(
+            hook,
+            config=parsed.config,
+            endpoint=parsed.endpoint,
+            secrets=(SigningSecret(parsed.secret),) if parsed.secret else hook.secrets,
+            credentials=credentials_in_use(parsed.endpoint, parsed.credentials),
+            signing_key=new_signing_key() if needs_key else hook.signing_key,
+        )
+
+    def _config(self, fields: Fields, present: Mapping[str, str] | None = None) -> ParsedConfig:
+        parsed = read_config(fields, lambda text: checked_url(text, self._policy), present)
+        if not fields.errors:
+            for name, why in mistakes(parsed.endpoint, parsed.credentials):
+                code = "validation.msg.hook.config.value.invalid"
+                fields.fail_code(name, code, f"The configuration field `{name}` is not valid: {why}.")
+        return parsed
 
     def _events(self, fields: Fields) -> tuple[EventKind, ...]:
         raw = fields.body.get("events")
@@ -229,6 +286,13 @@ class Hooks:
             str(kind)[:200],
         )
         return None
+
+
+def _is_same_origin(one: str, other: str) -> bool:
+    try:
+        return parse_url(one).origin == parse_url(other).origin
+    except BadUrl:
+        return False  # it is refused elsewhere, with the reason
 
 
 def _check_template(name: str) -> None:

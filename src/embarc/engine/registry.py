@@ -9,8 +9,17 @@ from dataclasses import dataclass, field
 
 from embarc.core import envelopes
 from embarc.core.events import EventKind
-from embarc.core.hooks import Hook
+from embarc.core.hooks import Hook, Signature
 from embarc.core.signatures import Signer
+from embarc.engine.credentials import (
+    Authenticator,
+    authenticator,
+    constant_credential_lines,
+    public_key,
+    signing_function,
+    tls_material,
+)
+from embarc.net.base import TlsMaterial
 from embarc.store.base import Store
 
 
@@ -20,17 +29,38 @@ class Prepared:
 
     hook: Hook
     signer: Signer = field(repr=False)
-    constant_lines: tuple[str, ...]
+    constant_lines: tuple[str, ...] = field(repr=False)  # they carry credentials
     why_held: str
     """Why the hook may not receive; empty where it may."""
+    authenticator: Authenticator | None = field(repr=False, default=None)
+    tls: TlsMaterial | None = field(repr=False, default=None)
 
     @classmethod
     def of(cls, hook: Hook) -> Prepared:
         """Prepare a hook."""
+        endpoint = hook.endpoint
         held = (
             "the hook is not active" if not hook.is_active else "the hook is paused" if hook.is_paused else ""
         )
-        return cls(hook, Signer(list(hook.secrets)), tuple(envelopes.constant_lines(hook)), held)
+        secrets = [
+            (one.text, None if one.expires_at_ms is None else one.expires_at_ms / 1000)
+            for one in hook.secrets
+        ]
+        return cls(
+            hook,
+            Signer(
+                secrets if endpoint.signature is not Signature.ED25519 else [],
+                sign=signing_function(hook.signing_key) if endpoint.signature is not Signature.HMAC else None,
+            ),
+            (
+                *envelopes.constant_lines(hook),
+                *endpoint.headers,
+                *constant_credential_lines(endpoint, hook.credentials),
+            ),
+            held,
+            authenticator(hook),
+            tls_material(hook),
+        )
 
 
 class Registry:
@@ -59,6 +89,14 @@ class Registry:
     def get(self, hook_id: int) -> Prepared | None:
         """The hook, or None where it was deleted."""
         return self._hooks.get(hook_id)
+
+    def public_keys(self) -> list[str]:
+        """Of the hooks that sign with a key of their own."""
+        return sorted(
+            public_key(one.hook.signing_key)
+            for one in self._hooks.values()
+            if one.hook.signing_key and one.hook.endpoint.signature is not Signature.HMAC
+        )
 
     def why_held(self, hook_id: int) -> str:
         """Why this hook may not receive now; empty where it may."""

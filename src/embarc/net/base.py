@@ -10,6 +10,15 @@ from embarc.core.values import value
 
 
 @value
+class TlsMaterial:
+    """Certificates of a hook's own, in PEM: what it shows for mutual TLS, and whom it trusts instead of the system's."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+    authorities: bytes
+
+
+@value
 class OutboundRequest:
     """One POST, ready to send. `header_lines` are `Name: value`, already checked, `Content-Type` first; `body` goes
     out as it is.
@@ -22,6 +31,7 @@ class OutboundRequest:
     header_lines: list[str] = field(repr=False)  # they carry credentials
     body: bytes = field(repr=False)
     timeout_seconds: float
+    tls: TlsMaterial | None = None
 
 
 class Transport(Protocol):

@@ -29,7 +29,7 @@ import pycurl
 from embarc.core.addresses import Address, Policy, refusal
 from embarc.core.attempts import ANSWER_BODY_LIMIT, Outcome, Result
 from embarc.core.urls import BadUrl, Url, parse_url
-from embarc.net.base import OutboundRequest
+from embarc.net.base import OutboundRequest, TlsMaterial
 from embarc.net.resolver import CannotResolve, Resolver
 
 READ_LIMIT = 64 * 1024
@@ -149,6 +149,10 @@ class _Target:
         self.pinned = ""
 
 
+_Key = tuple[str, str, TlsMaterial | None]
+"""What handles can be used for: URL, pinned address, certificates."""
+
+
 class _Denied(Exception):
     """Nothing may be sent there."""
 
@@ -173,7 +177,7 @@ class _Exchange:
 
     __slots__ = ("body", "curl", "denied", "future", "head", "interim", "key", "size", "started", "too_large")
 
-    def __init__(self, key: tuple[str, str]) -> None:
+    def __init__(self, key: _Key) -> None:
         self.key = key
         self.curl: Any = pycurl.Curl()
         self.future: asyncio.Future[Outcome] | None = None
@@ -226,7 +230,7 @@ class _Pool:
         self._loop = loop
         self._ca_file = ca_file
         self._may_open = may_open
-        self._idle: OrderedDict[tuple[str, str], list[_Exchange]] = OrderedDict()
+        self._idle: OrderedDict[_Key, list[_Exchange]] = OrderedDict()
         self._idle_count = 0
         self._active: dict[Any, _Exchange] = {}
         self._wanted: set[int] = set()
@@ -244,7 +248,7 @@ class _Pool:
         left = request.timeout_seconds - (time.monotonic() - started)
         if left <= 0:
             return _failure(Result.TIMEOUT, "the name was not resolved in time", started)
-        exchange = self._take(target)
+        exchange = self._take(target, request.tls)
         curl = exchange.curl
         exchange.begin(started)
         exchange.future = self._loop.create_future()
@@ -284,13 +288,13 @@ class _Pool:
 
     # -- handles -----------------------------------------------------------------------------------------------
 
-    def _take(self, target: _Target) -> _Exchange:
-        key = (target.url.text, target.pinned)
+    def _take(self, target: _Target, tls: TlsMaterial | None) -> _Exchange:
+        key = (target.url.text, target.pinned, tls)
         idle = self._idle.get(key)
         if idle:
             self._idle_count -= 1
             return idle.pop()
-        return self._prepare(_Exchange(key), target)
+        return self._prepare(_Exchange(key), target, tls)
 
     def _give(self, exchange: _Exchange) -> None:
         idle = self._idle.get(exchange.key)
@@ -304,7 +308,7 @@ class _Pool:
                 one.curl.close()
             self._idle_count -= len(handles)
 
-    def _prepare(self, exchange: _Exchange, target: _Target) -> _Exchange:
+    def _prepare(self, exchange: _Exchange, target: _Target, tls: TlsMaterial | None) -> _Exchange:
         """The settings that stay, whatever is sent."""
         curl, url, address = exchange.curl, target.url, target.pinned
 
@@ -342,8 +346,15 @@ class _Pool:
             (pycurl.OPENSOCKETFUNCTION, open_socket),
         ):
             curl.setopt(option, value)
-        if self._ca_file:
+        if tls is not None and tls.authorities:
+            curl.setopt(pycurl.CAINFO_BLOB, tls.authorities)
+        elif self._ca_file:
             curl.setopt(pycurl.CAINFO, self._ca_file)
+        if tls is not None and tls.certificate:
+            curl.setopt(pycurl.SSLCERT_BLOB, tls.certificate)
+            curl.setopt(pycurl.SSLCERTTYPE, "PEM")
+            curl.setopt(pycurl.SSLKEY_BLOB, tls.key)
+            curl.setopt(pycurl.SSLKEYTYPE, "PEM")
         if target.literal is None:
             pinned = f"[{address}]" if ":" in address else address
             curl.setopt(pycurl.CONNECT_TO, [f"{url.host}:{url.port}:{pinned}:{url.port}"])

@@ -17,9 +17,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from embarc.core.signatures import Hmac, parse_secret
+from embarc.core.signatures import PUBLIC_KEY_PREFIX, Hmac, parse_secret
+
+if TYPE_CHECKING:
+    from embarc.receiver.ed25519 import PublicKey
 
 DEFAULT_TOLERANCE_SECONDS = 300.0
 MOST_SIGNATURES = 10
@@ -76,7 +79,7 @@ def verify(
     """Check that `body`, the raw bytes as they arrived, was signed with one of the `secrets`.
 
     `headers` may be any mapping, or pairs; names in any case. `secrets` is one `whsec_...` or several while a
-    secret rotates. `tolerance_seconds` bounds the attempt's age in both directions; `now` gives Unix seconds.
+    secret rotates; a hook's public key, `whpk_...`, may be among them and needs the package `cryptography`. `tolerance_seconds` bounds the attempt's age in both directions; `now` gives Unix seconds.
 
     Raises `VerificationError` for anything that is wrong with the request, ValueError or TypeError for a secret
     or a body that is wrong in the receiver's own code.
@@ -86,11 +89,11 @@ def verify(
             f"verify needs the raw bytes of the body, not {type(body).__name__}: a body that was parsed and "
             "serialised again is not what was signed."
         )
-    keys = _keys(secrets)
+    keys, public_keys = _keys(secrets)
     raw = bytes(body)
     found = _headers(headers)
     if "webhook-signature" in found:
-        verified = _standard(found, raw, keys, tolerance_seconds, now())
+        verified = _standard(found, raw, keys, public_keys, tolerance_seconds, now())
     elif "x-embarc-signature" in found:
         verified = _stripe(found, raw, keys, tolerance_seconds, now())
     else:
@@ -99,22 +102,32 @@ def verify(
 
 
 def _standard(
-    headers: dict[str, str], body: bytes, keys: list[tuple[bytes, bytes]], tolerance: float, now: float
+    headers: dict[str, str],
+    body: bytes,
+    keys: list[tuple[bytes, bytes]],
+    public_keys: list[PublicKey],
+    tolerance: float,
+    now: float,
 ) -> Verified:
     event_id = _required(headers, "webhook-id")
     timestamp = _timestamp(_required(headers, "webhook-timestamp"), tolerance, now)
     prefix = f"{event_id}.{headers['webhook-timestamp']}.".encode()
-    given = []
+    given, asymmetric = [], []
     for entry in headers["webhook-signature"].split():
         version, _, encoded = entry.partition(",")
         if version == "v1" and encoded:
             given.append(_base64(encoded))
-    _limit(given)
-    digests = [Hmac(key).digest(prefix, body) for key, _ in keys]
-    if not _any_equal(given, digests):
-        raise _mismatch(
-            body, lambda other: _any_equal(given, [Hmac(key).digest(prefix, other) for key, _ in keys])
+        elif version == "v1a" and encoded:
+            asymmetric.append(_base64(encoded))
+    _limit([*given, *asymmetric])
+
+    def matches(other: bytes) -> bool:
+        return _any_equal(given, [Hmac(key).digest(prefix, other) for key, _ in keys]) or any(
+            key.verifies(one, prefix + other) for key in public_keys for one in asymmetric
         )
+
+    if not matches(body):
+        raise _mismatch(body, matches)
     return _verified(headers, event_id, timestamp, body)
 
 
@@ -136,15 +149,25 @@ def _stripe(
     return _verified(headers, headers.get("webhook-id", ""), timestamp, body)
 
 
-def _keys(secrets: str | Sequence[str]) -> list[tuple[bytes, bytes]]:
-    """For each secret the key of either scheme."""
+def _keys(secrets: str | Sequence[str]) -> tuple[list[tuple[bytes, bytes]], list[PublicKey]]:
+    """For each secret the key of either scheme; and the public keys."""
     listed = [secrets] if isinstance(secrets, str) else list(secrets)
     if not listed:
         raise ValueError("verify needs at least one secret.")
     for secret in listed:
         if not isinstance(secret, str):
             raise TypeError(f"A secret is text, `whsec_...`, not {type(secret).__name__}.")
-    return [(parse_secret(secret), secret.encode()) for secret in listed]
+    public = [text for text in listed if text.startswith(PUBLIC_KEY_PREFIX)]
+    shared = [text for text in listed if not text.startswith(PUBLIC_KEY_PREFIX)]
+    return [(parse_secret(text), text.encode()) for text in shared], _public_keys(public)
+
+
+def _public_keys(texts: list[str]) -> list[PublicKey]:
+    if not texts:
+        return []
+    from embarc.receiver.ed25519 import PublicKey  # only here: HMAC needs nothing but the standard library
+
+    return [PublicKey(text) for text in texts]
 
 
 def _headers(headers: Headers) -> dict[str, str]:

@@ -11,7 +11,7 @@ from embarc.core.access import User
 from embarc.core.attempts import Attempt, Outcome, Result
 from embarc.core.deliveries import Settlement, State, Traffic
 from embarc.core.events import Event, EventKind
-from embarc.core.hooks import Endpoint, Hook
+from embarc.core.hooks import Endpoint, Hook, SigningSecret
 from embarc.core.replays import ReplayJob, ReplayState, Selection
 from embarc.store.base import DeliveryRecord, EventRecord
 from embarc.store.vault import Vault
@@ -32,7 +32,9 @@ class HookRows:
     def to_hook(self, row: Row) -> Hook:
         """The hook of one row of `get_hook` or `list_hooks`."""
         config: dict[str, str] = _decode(row[8])
-        opened = self._vault.open(row[9], row[1], "hooks", row[0], "secrets")
+        sealed = _decode(self._vault.open(row[9], row[1], "hooks", row[0], "secrets"))
+        if isinstance(sealed, list):  # as the first version wrote them
+            sealed = {"signing": [(text, None) for text in sealed], "key": "", "credentials": {}}
         return Hook(
             id=row[0],
             tenant=row[1],
@@ -44,7 +46,9 @@ class HookRows:
             subscriptions=tuple(EventKind(entity, action) for entity, action in _decode(row[7])),
             config=config,
             endpoint=self._parse_endpoint(config),
-            secrets=tuple(_decode(opened)),
+            secrets=tuple(SigningSecret(text, expires_at_ms) for text, expires_at_ms in sealed["signing"]),
+            signing_key=sealed["key"],
+            credentials=sealed["credentials"],
             version=row[10],
             created_at_ms=row[11],
             updated_at_ms=row[12],
@@ -70,7 +74,12 @@ class HookRows:
 
     def sealed_secrets(self, hook: Hook, hook_id: int) -> bytes:
         """The column sealed_secrets, bound to this row."""
-        return self._vault.seal(_encode(list(hook.secrets)), hook.tenant, "hooks", hook_id, "secrets")
+        sealed = {
+            "signing": [(secret.text, secret.expires_at_ms) for secret in hook.secrets],
+            "key": hook.signing_key,
+            "credentials": dict(hook.credentials),
+        }
+        return self._vault.seal(_encode(sealed), hook.tenant, "hooks", hook_id, "secrets")
 
 
 def to_event_record(row: Row) -> EventRecord:

@@ -9,7 +9,7 @@ from typing import Protocol
 from embarc.core.attempts import Attempt, Outcome, Result
 from embarc.core.deliveries import Claim, Settlement, Traffic, Verdict, after
 from embarc.core.events import Event, EventKind, compose_payload
-from embarc.core.hooks import Endpoint, Hook
+from embarc.core.hooks import Endpoint, Hook, SigningSecret
 from embarc.core.ids import EventKeys
 from embarc.core.schedules import DEFAULT_SCHEDULE
 from embarc.store.base import NewDelivery, Publication, Store
@@ -93,7 +93,8 @@ class Factory:
             subscriptions=(EventKind("CLIENT", "CREATE"),),
             config={"Payload URL": url, "Content Type": "json"},
             endpoint=Endpoint(url=url),
-            secrets=("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",),
+            secrets=(SigningSecret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),),
+            credentials={"Password": "p"},
         )
 
     def settlement(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections import deque
 from dataclasses import dataclass
 
@@ -32,7 +33,8 @@ class ReceivedRequest:
 class ScriptedReceiver:
     """An HTTP/1.1 server on a free loopback port. Past its script it repeats the last answer (200 at first)."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[ReceivedRequest] = []
         self._script: deque[Answer] = deque()
         self._last: Answer = 200
@@ -47,7 +49,7 @@ class ScriptedReceiver:
         return self
 
     async def __aenter__(self) -> ScriptedReceiver:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -66,7 +68,7 @@ class ScriptedReceiver:
     @property
     def url(self) -> str:
         """A URL that it answers."""
-        return f"http://127.0.0.1:{self.port}/hook"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/hook"
 
     async def received(self, count: int) -> list[ReceivedRequest]:
         """Wait until `count` requests have arrived; raises TimeoutError after ten seconds."""
