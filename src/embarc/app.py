@@ -16,11 +16,13 @@ from typing import Protocol
 from starlette.types import ASGIApp
 
 from embarc.api import doors
+from embarc.core.access import broken_links
 from embarc.core.addresses import AllowedNetwork, Policy, parse_allowed
 from embarc.core.catalogue import load_catalogue
 from embarc.core.errors import SettingsError
 from embarc.core.hook_config import parse_endpoint
 from embarc.engine.access import Access
+from embarc.engine.audit import AuditLog
 from embarc.engine.deliver import Deliverer
 from embarc.engine.dispatch import Dispatcher
 from embarc.engine.health import Health
@@ -39,7 +41,9 @@ from embarc.observe import Observer
 from embarc.sandbox import Sandbox
 from embarc.sandbox import build as build_sandbox
 from embarc.settings import Settings
+from embarc.store.sqlite.access import read_audits
 from embarc.store.sqlite.store import SqliteStore
+from embarc.store.vault import Vault
 from embarc.telemetry import Metrics
 from embarc.web.routes import Route
 
@@ -95,7 +99,11 @@ class Service:
         system_random = random.SystemRandom()
         worker = f"{os.uname().nodename}:{os.getpid()}"
 
-        store = await SqliteStore.open(database, parse_endpoint=parse_endpoint, on_broken=on_broken)
+        database.parent.mkdir(parents=True, exist_ok=True)
+        vault = Vault.from_file(database.with_name(database.name + ".key"))
+        store = await SqliteStore.open(
+            database, parse_endpoint=parse_endpoint, vault=vault, on_broken=on_broken
+        )
         transport = CurlTransport(policy=policy, resolver=SystemResolver())
         catalogue = load_catalogue()
         registry = Registry(store)
@@ -182,6 +190,9 @@ class Service:
             public_keys=registry.public_keys,
             publisher=publisher,
             access=access,
+            audit=AuditLog(store),
+            store=store,
+            fingerprint=vault.fingerprint,
             catalogue=catalogue,
             check=store.check,
             metrics=Metrics(observer).render,
@@ -212,6 +223,18 @@ class Service:
         if self._sandbox:
             await asyncio.to_thread(self._sandbox.close)
         await self._store.close()
+
+
+def verify_audits(store: str) -> tuple[int, list[str]]:
+    """How many entries the audit log has, and what is wrong with their chains. May be asked beside a running service.
+
+    Raises `SettingsError` where there is no database.
+    """
+    path = database_path(store)
+    if not path.exists():
+        raise SettingsError(f"There is no database at {path}.")
+    entries = read_audits(path)
+    return len(entries), list(broken_links(entries))
 
 
 def database_path(url: str) -> Path:

@@ -36,8 +36,8 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
     await asyncio.to_thread(opened.close)
 
 
-def as_caller(caller: Caller) -> Callable[[Mapping[str, str]], Awaitable[Caller]]:
-    async def authenticate(headers: Mapping[str, str]) -> Caller:
+def as_caller(caller: Caller) -> Callable[[Mapping[str, str], str], Awaitable[Caller]]:
+    async def authenticate(headers: Mapping[str, str], client: str) -> Caller:
         return caller
 
     return authenticate

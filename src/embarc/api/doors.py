@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from embarc.api import access as access_api
 from embarc.api import hooks as hooks_api
 from embarc.api import log
 from embarc.api import replays as replays_api
@@ -16,6 +18,7 @@ from embarc.api.ingest import PERMISSION, Ingest
 from embarc.core.catalogue import Catalogue
 from embarc.core.errors import StoreUnavailable
 from embarc.engine.access import Access
+from embarc.engine.audit import AuditLog
 from embarc.engine.hooks import Hooks
 from embarc.engine.ping import Pinger
 from embarc.engine.publish import Publisher
@@ -23,6 +26,7 @@ from embarc.engine.read import Reader
 from embarc.engine.replay import Replayer
 from embarc.engine.replays import Replays
 from embarc.observe import Observe
+from embarc.store.base import Store
 from embarc.web import openapi
 from embarc.web.routes import Call, Route, router
 
@@ -30,6 +34,10 @@ BASE = "/api/v1"
 BASES = (BASE, "/fineract-provider/api/v1")
 _POST_EVENTS = frozenset(base + "/events" for base in BASES)
 
+_OF_ACCESS = {
+    *("READ_PERMISSION", "READ_APIKEY", "CREATE_APIKEY", "DELETE_APIKEY", "READ_AUDIT", "READ_TENANT"),
+    *("CREATE_TENANT", "UPDATE_HOOK"),
+}
 _EVENT_EXAMPLE = {
     "entityName": "CLIENT",
     "actionName": "CREATE",
@@ -53,6 +61,9 @@ def build(
     public_keys: Callable[[], Sequence[str]],
     publisher: Publisher,
     access: Access,
+    audit: AuditLog,
+    store: Store,
+    fingerprint: Callable[[str], str],
     catalogue: Catalogue,
     check: Callable[[], Awaitable[None]],
     metrics: Callable[[], bytes],
@@ -65,13 +76,31 @@ def build(
         publisher.publish, access.authenticate, catalogue, observe, is_open_catalogue=is_open_catalogue
     )
     routes = [
-        *hooks_api.routes(hooks, catalogue, reader, replays, pinger),
+        *hooks_api.routes(hooks, catalogue, reader, replays, pinger, fingerprint),
         *log.routes(reader, replayer),
         *replays_api.routes(replays),
-        *sandbox_routes,
+        *(
+            replace(route, is_audited=False) for route in sandbox_routes
+        ),  # its own business, as at any platform
     ]
+    permissions = sorted(
+        {route.permission for route in routes if route.permission} | {PERMISSION} | _OF_ACCESS
+    )
+    routes += access_api.routes(access, audit, store, permissions)
     documented = [*routes, _post_events_route()]
-    api = router(routes, access.authenticate, observe)
+
+    async def write_down(call: Call, route: Route, answer: Any) -> None:
+        command = call.query.get("command")
+        named = next(iter(call.path.values()), "")
+        await audit.record(
+            call.caller,
+            f"{route.method} {route.path}" + (f"?command={command}" if command else ""),
+            resource_id=call.notes.get("resource_id", named),
+            before=call.notes.get("before", ""),
+            after=call.notes.get("after", ""),
+        )
+
+    api = router(routes, access.authenticate, observe, write_down)
     service_routes = _service_routes(check, metrics, public_keys, documented)
     service = router(service_routes, access.authenticate, observe)
 

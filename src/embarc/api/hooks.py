@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from embarc.api import log, wire
 from embarc.api.replays import body_of, render
 from embarc.core.catalogue import Catalogue
+from embarc.core.errors import Forbidden
 from embarc.core.events import timestamp_text
 from embarc.core.fields import Fields
 from embarc.core.hooks import Hook
@@ -29,10 +31,21 @@ _EXAMPLE = {
 
 
 def routes(
-    hooks: Hooks, catalogue: Catalogue, reader: Reader, replays: Replays, pinger: Pinger
+    hooks: Hooks,
+    catalogue: Catalogue,
+    reader: Reader,
+    replays: Replays,
+    pinger: Pinger,
+    fingerprint: Callable[[str], str],
 ) -> list[Route]:
     """The routes of hooks."""
     groupings = catalogue.groupings()
+
+    def note(call: Call, before: Hook, after: Hook) -> None:
+        call.notes.update(
+            before=wire.audited_hook(before, fingerprint), after=wire.audited_hook(after, fingerprint)
+        )
+
     listed = wire.catalogue_events(catalogue)
 
     async def template(call: Call) -> dict[str, Any]:
@@ -56,15 +69,21 @@ def routes(
 
     async def create_hook(call: Call) -> dict[str, Any]:
         created = await hooks.create(call.caller.tenant, call.json())
+        call.notes.update(
+            resource_id=str(created.hook.id), after=wire.audited_hook(created.hook, fingerprint)
+        )
         shown_once = {} if created.secret is None else {"secret": created.secret}
         return {"resourceId": created.hook.id} | shown_once
 
     async def update_hook(call: Call) -> dict[str, Any]:
+        before = await hooks.get(call.caller.tenant, call.path["hookId"])
         hook, changed = await hooks.update(call.caller.tenant, call.path["hookId"], call.json())
+        note(call, before, hook)
         return {"resourceId": hook.id, "changes": wire.changes(changed)}
 
     async def delete_hook(call: Call) -> dict[str, Any]:
         hook = await hooks.delete(call.caller.tenant, call.path["hookId"])
+        call.notes.update(before=wire.audited_hook(hook, fingerprint))
         return {"resourceId": hook.id}
 
     async def enable(call: Call) -> dict[str, Any]:
@@ -115,7 +134,14 @@ def routes(
         run = commands.get(call.query.get("command", ""))
         if run is None:
             raise unsupported_command(call, commands)
-        return await run(call)
+        if run is rotate_secret and not call.caller.may("UPDATE_HOOK"):
+            raise Forbidden("Rotating a secret needs the permission UPDATE_HOOK.")
+        if run is ping:
+            return await run(call)
+        before = await hooks.get(call.caller.tenant, call.path["hookId"])
+        answer = await run(call)
+        note(call, before, await hooks.get(call.caller.tenant, call.path["hookId"]))
+        return answer
 
     with_template = (("template", "`true` adds the template and the catalogue"),)
     return [
@@ -174,7 +200,7 @@ def routes(
             method="POST",
             path="/hooks/{hookId}",
             handler=command,
-            permission="UPDATE_HOOK",
+            permission="OPERATE_HOOK",
             summary='Commands: ping sends a test now; pause, resume; enable tells what was missed, and sends it with {"replay": true}; rotateSecret answers the new secret this once',
             tag="hooks",
             query=(("command", ", ".join(commands)),),

@@ -78,7 +78,8 @@ class Ingest:
 
     async def _accept(self, scope: Scope, receive: Receive) -> tuple[Receipt, bool]:
         headers = {_READ[name]: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
-        caller = await self._authenticate(headers)
+        client = scope.get("client")
+        caller = await self._authenticate(headers, client[0] if client else "")
         if not caller.may(PERMISSION):
             raise Forbidden(f"Calling this needs the permission {PERMISSION}.")
         body = await read_body(receive)

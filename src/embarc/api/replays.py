@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from embarc.core.deliveries import State
 from embarc.core.errors import Invalid
 from embarc.core.events import ANY, EventKind, timestamp_text
@@ -39,8 +41,11 @@ def routes(replays: Replays) -> list[Route]:
         wants_preview = fields.boolean("preview", default=call.query.get("preview", "").lower() == "true")
         fields.check()
         if wants_preview:
+            call.notes["skip"] = True
             return {"preview": True, "count": await replays.preview(call.caller.tenant, selection)}
-        return render(await replays.create(call.caller.tenant, selection, call.caller.username))
+        job = render(await replays.create(call.caller.tenant, selection, call.caller.username))
+        call.notes.update(resource_id=job["id"], after=msgspec.json.encode(job["selection"]).decode())
+        return job
 
     async def list_replays(call: Call) -> dict[str, Any]:
         return {"pageItems": [render(job) for job in await replays.list(call.caller.tenant)]}

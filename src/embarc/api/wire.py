@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from embarc.core.catalogue import Catalogue
 from embarc.core.deliveries import Traffic
@@ -69,6 +71,23 @@ def hook_stats(found: HookStats) -> dict[str, Any]:
     if found.hook.failing_since_ms is not None:
         rendered["failingSince"] = timestamp_text(found.hook.failing_since_ms)
     return rendered
+
+
+def audited_hook(found: Hook, fingerprint: Callable[[str], str]) -> str:
+    """A hook for the audit log: of its secrets only whether they are the same."""
+    secrets = {name: fingerprint(value) for name, value in found.credentials.items()}
+    secrets |= {f"{SECRET} {place}": fingerprint(one.text) for place, one in enumerate(found.secrets, 1)}
+    shown = {
+        "id": found.id,
+        "name": found.name,
+        "displayName": found.display_name,
+        "isActive": found.is_active,
+        "isPaused": found.is_paused,
+        "events": events(found.subscriptions),
+        "config": config(found.config),
+        "fingerprints": secrets,
+    }
+    return msgspec.json.encode(shown).decode()
 
 
 def events(kinds: Iterable[EventKind]) -> list[dict[str, str]]:

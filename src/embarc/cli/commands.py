@@ -90,6 +90,30 @@ def demo(
     raise typer.Exit(exit_code)
 
 
+audit = typer.Typer(help="The audit log.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
+
+
+@audit.command("verify")
+def audit_verify(
+    store: Annotated[
+        str | None, typer.Option(help="sqlite:///PATH  [env: EMBARC_STORE; sqlite:///embarc.db]")
+    ] = None,
+) -> None:
+    """Check that no entry was changed or taken out; exit 1 and tell where, if one was. The service may run meanwhile."""
+    from embarc.app import verify_audits
+
+    try:
+        settings = load_settings(os.environ, overrides={"store": store})
+        count, broken = verify_audits(settings.store)
+    except EmbarcError as error:
+        _fail(error)
+    for what in broken:
+        typer.echo(what, err=True)
+    typer.echo(f"{count} entries, {len(broken)} broken")
+    raise typer.Exit(1 if broken else 0)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

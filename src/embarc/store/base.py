@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from embarc.core.access import User
+from embarc.core.access import ApiKey, AuditEntry, User
 from embarc.core.attempts import Attempt
 from embarc.core.deliveries import Claim, Settlement, State, Traffic
 from embarc.core.events import Event, EventKind
@@ -326,6 +326,42 @@ class Store(Protocol):
 
     async def has_users(self) -> bool:
         """Whether anybody can sign in at all."""
+        ...
+
+    async def add_tenant(self, name: str, display_name: str) -> bool:
+        """Store a tenant; False where the name is taken."""
+        ...
+
+    async def list_tenants(self) -> Sequence[tuple[str, str, int]]:
+        """Name, display name and creation time in ms of every tenant."""
+        ...
+
+    async def add_api_key(self, key: ApiKey) -> None:
+        """Store a key."""
+        ...
+
+    async def get_api_key(self, key_id: str) -> ApiKey | None:
+        """The key, whoever's it is, also one that was revoked or has expired; or None."""
+        ...
+
+    async def list_api_keys(self, tenant: str) -> Sequence[ApiKey]:
+        """The tenant's keys, oldest first."""
+        ...
+
+    async def revoke_api_key(self, tenant: str, key_id: str) -> bool:
+        """Make a key worthless for good; False where the tenant has none that works."""
+        ...
+
+    async def use_api_key(self, key_id: str) -> None:
+        """Remember that the key was used now."""
+        ...
+
+    async def append_audit(self, entry: AuditEntry) -> AuditEntry:
+        """Add an entry at the end of its tenant's chain; the returned one has its number, time and digest."""
+        ...
+
+    async def list_audits(self, tenant: str, *, before: int, limit: int) -> Sequence[AuditEntry]:
+        """The tenant's entries with numbers below `before`, newest first."""
         ...
 
     # -- the store itself --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from embarc.core.access import User
+from embarc.core.access import ApiKey, AuditEntry, User
 from embarc.core.attempts import Attempt, Outcome, Result
 from embarc.core.deliveries import Settlement, State, Traffic
 from embarc.core.events import Event, EventKind
@@ -181,4 +181,50 @@ def to_user(row: Row) -> User:
         office_id=row[4],
         permissions=frozenset(_decode(row[5])),
         password_hash=row[6],
+    )
+
+
+def to_api_key(row: Row) -> ApiKey:
+    """The key of one row of `get_api_key` or `list_api_keys`."""
+    return ApiKey(
+        tenant=row[0],
+        key_id=row[1],
+        name=row[2],
+        digest=bytes(row[3]),
+        permissions=frozenset(_decode(row[4])),
+        created_by=row[5],
+        created_at_ms=row[6],
+        expires_at_ms=row[7],
+        last_used_at_ms=row[8],
+        revoked_at_ms=row[9],
+    )
+
+
+def audit_values(entry: AuditEntry) -> tuple[Any, ...]:
+    """The columns of `insert_audit`."""
+    return (
+        entry.tenant,
+        entry.number,
+        entry.at_ms,
+        entry.username,
+        entry.action,
+        entry.resource_id,
+        entry.before,
+        entry.after,
+        entry.digest,
+    )
+
+
+def to_audit(row: Row) -> AuditEntry:
+    """The entry of one row of `list_audits` or `all_audits`."""
+    return AuditEntry(
+        tenant=row[0],
+        number=row[1],
+        at_ms=row[2],
+        username=row[3],
+        action=row[4],
+        resource_id=row[5],
+        before=row[6],
+        after=row[7],
+        digest=bytes(row[8]),
     )

@@ -7,6 +7,7 @@ table, row and column, so a ciphertext that is copied to another row does not op
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -31,6 +32,7 @@ class Vault:
         if len(key) != _KEY_BYTES:
             raise SettingsError(f"The encryption key must have {_KEY_BYTES} bytes, this one has {len(key)}.")
         self._cipher = AESGCM(key)
+        self._fingerprint_key = hashlib.sha256(b"embarc fingerprint key" + key).digest()
         self._key_id = hashlib.sha256(b"embarc key id" + key).digest()[:8]
 
     @classmethod
@@ -62,6 +64,10 @@ class Vault:
             return self._cipher.decrypt(sealed[9:21], sealed[21:], _bind(context))
         except InvalidTag:
             raise CannotOpen from None
+
+    def fingerprint(self, plain: str) -> str:
+        """Tells whether two secrets are the same, and nothing else about them, to whoever has not the key."""
+        return hmac.digest(self._fingerprint_key, plain.encode(), "sha256").hex()[:16]
 
 
 def _bind(context: tuple[object, ...]) -> bytes:

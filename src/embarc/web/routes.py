@@ -40,6 +40,10 @@ class Call:
     query: QueryParams
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    client: str = ""
+    """The address that it came from."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What the audit log is to tell: `resource_id`, `before`, `after`; `skip` where nothing was changed."""
 
     def json(self) -> Any:
         """The body as strict JSON; raises `MalformedBody`."""
@@ -68,20 +72,27 @@ class Route:
     """An example of the request's body, for the OpenAPI document."""
     query: Sequence[tuple[str, str]] = ()
     """Query parameters and what each means, for the OpenAPI document."""
+    is_audited: bool = True
+    """Whether the audit log tells of it, where it is no GET."""
 
 
-Authenticate = Callable[[Mapping[str, str]], Awaitable[Caller]]
-"""Finds the caller behind a request's headers; raises `Unauthenticated` or `Forbidden`."""
+Authenticate = Callable[[Mapping[str, str], str], Awaitable[Caller]]
+"""Finds the caller behind a request's headers and address; raises `Unauthenticated`, `Forbidden` or `TooManyRequests`."""
+Audit = Callable[[Call, Route, Any], Awaitable[None]]
+"""Writes down that a call has changed something; gets its answer too."""
 
 
-def router(routes: Sequence[Route], authenticate: Authenticate, observe: Observe) -> ASGIApp:
+def router(
+    routes: Sequence[Route], authenticate: Authenticate, observe: Observe, audit: Audit | None = None
+) -> ASGIApp:
     """An ASGI application that answers these routes, each under the base path it is mounted at."""
     methods: dict[str, set[str]] = {}
     for route in routes:
         methods.setdefault(route.path, set()).add(route.method)
     table = Router(
         routes=[
-            StarletteRoute(r.path, _Endpoint(r, authenticate, observe), methods=[r.method]) for r in routes
+            StarletteRoute(r.path, _Endpoint(r, authenticate, observe, audit), methods=[r.method])
+            for r in routes
         ],
         redirect_slashes=False,
     )
@@ -136,7 +147,10 @@ async def read_body(receive: Receive, limit: int = BODY_LIMIT) -> bytes:
 class _Endpoint:
     """The ASGI endpoint of one route."""
 
-    def __init__(self, route: Route, authenticate: Authenticate, observe: Observe) -> None:
+    def __init__(
+        self, route: Route, authenticate: Authenticate, observe: Observe, audit: Audit | None
+    ) -> None:
+        self.audit = audit if route.is_audited and route.method != "GET" and route.permission else None
         self.route = route
         self.authenticate = authenticate
         self.observe = observe
@@ -160,8 +174,11 @@ class _Endpoint:
             query=request.query_params,
             headers=request.headers,
             body=await read_body(request.receive),
+            client=request.client.host if request.client else "",
         )
         answered = await self.route.handler(call)
+        if self.audit is not None and not call.notes.get("skip"):
+            await self.audit(call, self.route, answered)
         if isinstance(answered, Response):
             return answered
         return Response(msgspec.json.encode(answered), media_type="application/json")
@@ -169,7 +186,7 @@ class _Endpoint:
     async def _caller(self, request: Request) -> Caller:
         if self.route.permission is None:
             return Caller.nobody()
-        caller = await self.authenticate(request.headers)
+        caller = await self.authenticate(request.headers, request.client.host if request.client else "")
         if not caller.may(self.route.permission):
             raise Forbidden(f"Calling this needs the permission {self.route.permission}.")
         return caller

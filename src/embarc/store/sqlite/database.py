@@ -19,7 +19,7 @@ from embarc.store.queries import load_queries
 from embarc.store.sqlite.writer import Writer, connect
 
 T = TypeVar("T")
-_PACKAGE = "embarc.store.sqlite"
+PACKAGE = "embarc.store.sqlite"
 _READERS = 2
 
 
@@ -42,7 +42,7 @@ class Database:
         self._clock = clock
         self._inline = inline
         self._lock_file = _lock(path)
-        self._sql = load_queries(_PACKAGE)
+        self._sql = load_queries(PACKAGE)
         # For its owner only, and the log beside it likewise.
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
         connection = connect(path, durable=not inline)
@@ -128,7 +128,7 @@ def _migrate(connection: apsw.Connection, now_ms: int) -> None:
     )
     rows_applied: list[Any] = connection.execute("select number, checksum from migrations").fetchall()
     applied = dict(rows_applied)
-    for migration in pending(load_migrations(_PACKAGE), applied):
+    for migration in pending(load_migrations(PACKAGE), applied):
         with connection:  # a savepoint: schema changes are transactional in SQLite
             connection.execute(migration.sql)
             connection.execute(

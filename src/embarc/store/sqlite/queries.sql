@@ -364,3 +364,51 @@ where (tenant, event_key, hook_id, number) in (
 -- delete_old_keys
 delete from idempotency_keys
 where (tenant, key) in (select k.tenant, k.key from idempotency_keys k where k.created_at_ms < ? limit ?);
+
+-- insert_tenant
+insert into tenants (name, display_name, created_at_ms) values (?, ?, ?) on conflict do nothing returning name;
+
+-- list_tenants
+select name, display_name, created_at_ms from tenants order by name;
+
+-- insert_api_key
+insert into api_keys (key_id, tenant, name, digest, permissions, created_by, created_at_ms, expires_at_ms)
+values (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- get_api_key
+select
+  tenant, key_id, name, digest, permissions, created_by, created_at_ms, expires_at_ms, last_used_at_ms, revoked_at_ms
+from api_keys
+where key_id = ?;
+
+-- list_api_keys
+select
+  tenant, key_id, name, digest, permissions, created_by, created_at_ms, expires_at_ms, last_used_at_ms, revoked_at_ms
+from api_keys
+where tenant = ?
+order by created_at_ms, key_id;
+
+-- revoke_api_key
+update api_keys set revoked_at_ms = ? where tenant = ? and key_id = ? and revoked_at_ms is null;
+
+-- use_api_key
+update api_keys set last_used_at_ms = ? where key_id = ?;
+
+-- last_audit
+select number, digest from audits where tenant = ? order by number desc limit 1;
+
+-- insert_audit
+insert into audits (tenant, number, at_ms, username, action, resource_id, before, after, digest)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- list_audits
+select tenant, number, at_ms, username, action, resource_id, before, after, digest
+from audits
+where tenant = ? and number < ?
+order by number desc
+limit ?;
+
+-- all_audits
+select tenant, number, at_ms, username, action, resource_id, before, after, digest
+from audits
+order by tenant, number;

@@ -7,18 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import apsw
-import msgspec
 
-from embarc.core.access import User
 from embarc.core.errors import StoreUnavailable
 from embarc.core.hooks import Endpoint, Hook
 from embarc.store import rows
+from embarc.store.sqlite.access import StoreAccess
 from embarc.store.sqlite.log import StoreLog
 from embarc.store.sqlite.queue import StoreQueue
 from embarc.store.vault import Vault
 
 
-class SqliteStore(StoreQueue, StoreLog):
+class SqliteStore(StoreQueue, StoreLog, StoreAccess):
     """`Store` over one SQLite file. Open one with `SqliteStore.open`."""
 
     _hook_rows: rows.HookRows
@@ -91,30 +90,6 @@ class SqliteStore(StoreQueue, StoreLog):
 
     async def list_hooks(self, tenant: str | None = None) -> Sequence[Hook]:
         return [self._hook_rows.to_hook(row) for row in await self._rows("list_hooks", (tenant,))]
-
-    # -- access ------------------------------------------------------------------------------------------------
-
-    async def add_user(self, user: User) -> User | None:
-        def work(connection: apsw.Connection) -> bool:
-            permissions = msgspec.json.encode(sorted(user.permissions)).decode()
-            values = (
-                user.tenant,
-                user.username,
-                user.full_name,
-                user.office_id,
-                permissions,
-                user.password_hash,
-            )
-            return connection.execute(self._sql["insert_user"], (*values, self._now())).get is not None
-
-        return await self.get_user(user.tenant, user.username) if await self._write(work) else None
-
-    async def get_user(self, tenant: str, username: str) -> User | None:
-        found = await self._rows("get_user", (tenant, username))
-        return rows.to_user(found[0]) if found else None
-
-    async def has_users(self) -> bool:
-        return bool((await self._rows("has_users", ()))[0][0])
 
     # -- the store itself --------------------------------------------------------------------------------------
 
