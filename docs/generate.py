@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import fields
@@ -13,6 +14,7 @@ from typer.main import get_command
 from embarc.app import Service
 from embarc.cli.commands import app as command_line
 from embarc.core.attempts import Result
+from embarc.core.catalogue import load_catalogue
 from embarc.core.deliveries import HELD, TRANSITIONS, State
 from embarc.core.hook_config import FIELDS
 from embarc.observe import NAMES, Observer
@@ -32,6 +34,30 @@ def pages() -> dict[str, str]:
         "command-line.md": "\n".join(_command_line()) + "\n",
         "observations.md": "\n".join(_observations()) + "\n",
     }
+
+
+KINDS = Path(__file__).parent.parent / "src" / "embarc" / "receiver" / "kinds.py"
+
+
+def kinds() -> str:
+    """The module of the receiver SDK with every kind of event by name."""
+    names = sorted({str(entry.kind) for entry in load_catalogue().entries})
+    lines = [f'    {re.sub("[^A-Za-z0-9]", "_", name)} = "{name}"' for name in names]
+    head = '"""Every kind of event that the catalogue has. Written by `make docs`."""'
+    return "\n".join(
+        [
+            head,
+            "",
+            "from enum import StrEnum",
+            "",
+            "",
+            "class Kind(StrEnum):",
+            '    """To compare with `Event.kind`."""',
+            "",
+            *lines,
+            "",
+        ]
+    )
 
 
 def _settings() -> Iterator[str]:
@@ -125,3 +151,4 @@ if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for name, text in pages().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
+    KINDS.write_text(kinds(), encoding="utf-8")

@@ -33,6 +33,12 @@ def test_the_reference_is_what_the_code_says() -> None:
         )
 
 
+def test_the_kinds_of_the_receiver_sdk_are_those_of_the_catalogue() -> None:
+    module = generator()
+
+    assert module.KINDS.read_text(encoding="utf-8") == module.kinds()
+
+
 def test_the_first_screen_of_the_readme_has_the_two_commands() -> None:
     first_screen = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:30])
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -72,7 +78,7 @@ def test_every_public_function_says_what_it_does() -> None:
         if "testing" in path.parts:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        protocols = {"Store", "Transport", "Resolver", "Source"}
+        protocols = {"Store", "Transport", "Resolver", "Source", "Ledger"}
         for parent in ast.walk(tree):
             if not isinstance(parent, ast.Module | ast.ClassDef):
                 continue
@@ -86,7 +92,15 @@ def test_every_public_function_says_what_it_does() -> None:
                     and parent.name not in protocols
                     and any(
                         word in parent.name
-                        for word in ("Store", "Transport", "Resolver", "Source", "Outcome", "_Exchange")
+                        for word in (
+                            "Store",
+                            "Transport",
+                            "Resolver",
+                            "Source",
+                            "Outcome",
+                            "Ledger",
+                            "_Exchange",
+                        )
                     )
                 )
                 if node.name.startswith("_") or keeps_a_contract or ast.get_docstring(node):
