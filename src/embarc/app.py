@@ -21,12 +21,14 @@ from embarc.core.addresses import AllowedNetwork, Policy, parse_allowed
 from embarc.core.catalogue import load_catalogue
 from embarc.core.errors import SettingsError
 from embarc.core.hook_config import parse_endpoint
+from embarc.core.members import NUMBER_BITS, Member
 from embarc.engine.access import Access
 from embarc.engine.audit import AuditLog
 from embarc.engine.deliver import Deliverer
 from embarc.engine.dispatch import Dispatcher
 from embarc.engine.health import Health
 from embarc.engine.hooks import Hooks
+from embarc.engine.members import Membership
 from embarc.engine.ping import Pinger
 from embarc.engine.prune import Pruner
 from embarc.engine.publish import Publisher
@@ -72,6 +74,7 @@ class Service:
         store: SqliteStore,
         registry: Registry,
         transport: CurlTransport,
+        members: Membership,
         dispatcher: Dispatcher,
         access: Access,
         sandbox: Sandbox | None,
@@ -85,6 +88,7 @@ class Service:
         self._store = store
         self._registry = registry
         self._transport = transport
+        self._members = members
         self._dispatcher = dispatcher
         self._sandbox = sandbox
         self._background = background
@@ -108,6 +112,10 @@ class Service:
         catalogue = load_catalogue()
         registry = Registry(store)
 
+        dispatches = settings.role != "api"
+        member = Member(number=system_random.getrandbits(NUMBER_BITS), name=worker, dispatches=dispatches)
+        members = Membership(store, member, observe=observer)
+
         async def hooks_changed() -> None:
             await registry.refresh()
             dispatcher.wake()
@@ -123,6 +131,7 @@ class Service:
         )
         pruner = Pruner(
             store,
+            leads=lambda: members.leads,
             observe=observer,
             retention_days=settings.retention_days,
             attempt_retention_days=settings.attempt_retention_days,
@@ -142,13 +151,14 @@ class Service:
             store,
             registry,
             deliverer,
+            members=members,
             health=health,
-            random_bits=system_random.getrandbits,
             chance=random.random,
             monotonic=time.monotonic,
             observe=observer,
             lease_seconds=settings.lease_seconds,
         )
+        store.on_announcement(dispatcher.look)
         publisher = Publisher(
             store,
             registry,
@@ -162,6 +172,7 @@ class Service:
             store,
             registry,
             wake_dispatcher=dispatcher.wake,
+            leads=lambda: members.leads,
             clock=time.time,
             random_bits=random.getrandbits,
             observe=observer,
@@ -199,14 +210,29 @@ class Service:
             observe=observer,
             sandbox_routes=sandbox.routes if sandbox else [],
             is_open_catalogue=settings.open_catalogue,
+            serves_api=settings.role != "dispatch",
         )
         background: list[Background] = [replays, pruner, *([relay] if relay else [])]
-        return cls(app, routes, store, registry, transport, dispatcher, access, sandbox, background, observer)
+        return cls(
+            app,
+            routes,
+            store,
+            registry,
+            transport,
+            members,
+            dispatcher,
+            access,
+            sandbox,
+            background,
+            observer,
+        )
 
     async def start(self) -> None:
         """Begin to deliver, and to relay the sandbox's events."""
         await self._registry.refresh()
-        self._dispatcher.start()
+        await self._members.start()
+        if self._members.dispatches:
+            self._dispatcher.start()
         for one in self._background:
             one.start()
 
@@ -219,6 +245,7 @@ class Service:
         for one in self._background:
             await one.stop()
         await self._dispatcher.stop()
+        await self._members.stop()
         await self._transport.close()
         if self._sandbox:
             await asyncio.to_thread(self._sandbox.close)

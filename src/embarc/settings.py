@@ -16,6 +16,8 @@ from typing import Any
 from embarc.core.errors import SettingsError
 from embarc.core.fields import nearest
 
+ROLES = ("all", "api", "dispatch")
+MOST_PROCESSES = 64
 PREFIX = "EMBARC_"
 CONFIG_VARIABLE = "EMBARC_CONFIG"
 TEST_PREFIX = "EMBARC_TEST_"
@@ -34,6 +36,13 @@ class Settings:
     port: int = _setting(8080, "Port to listen on; 0 takes a free one.")
     store: str = _setting(
         "sqlite:///embarc.db", "Where events live: `sqlite:///relative.db` or `sqlite:////absolute.db`."
+    )
+    role: str = _setting(
+        "all",
+        "What this process does: `api` answers programs and people, `dispatch` sends, `all` does both. Other than `all` needs a PostgreSQL store.",
+    )
+    processes: int = _setting(
+        1, "How many processes `embarc serve` runs behind one port. More than one need a PostgreSQL store."
     )
     sandbox: bool = _setting(
         False, "Mount the sandbox lending core (`/clients`, `/offices`, ...) beside the API."
@@ -65,6 +74,11 @@ class Settings:
         "info", "`debug`, `info`, `warning` or `error`. At `debug` every attempt has its line."
     )
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the store is a file that one process opens."""
+        return self.store.startswith("sqlite:")
+
 
 def load_settings(
     environment: Mapping[str, str],
@@ -84,6 +98,15 @@ def load_settings(
     settings = Settings(**values)
     _check(settings)
     return settings
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The variables that make another process read the same settings, whatever its file says."""
+    return {variable(one.name): _written(getattr(settings, one.name)) for one in fields(Settings)}
+
+
+def _written(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def variable(name: str) -> str:
@@ -173,6 +196,15 @@ def _kind(default: Any) -> str:
 
 
 def _check(settings: Settings) -> None:
+    if settings.role not in ROLES:
+        raise SettingsError(f"`role` must be one of {', '.join(ROLES)}.")
+    if not 1 <= settings.processes <= MOST_PROCESSES:
+        raise SettingsError(f"`processes` must be between 1 and {MOST_PROCESSES}, not {settings.processes}.")
+    if settings.is_embedded and (settings.role != "all" or settings.processes > 1):
+        raise SettingsError(
+            "An embedded store is opened by one process that does everything. For more `processes`, or a `role`, give a "
+            "`store` that they can share: postgresql://..."
+        )
     if not 0 <= settings.port <= 65535:
         raise SettingsError(f"`port` must be between 0 and 65535, not {settings.port}.")
     if settings.lease_seconds <= 35:

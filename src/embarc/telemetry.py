@@ -23,6 +23,9 @@ _WARNINGS = {
     "hook.disabled",
     "hook.failing",
     "delivery.lease_lost",
+    "heartbeat.failed",
+    "member.fenced",
+    "process.ended",
     "pruning.failed",
     "relay.failed",
     "replay.failed",
@@ -40,6 +43,8 @@ _QUIET = {
 _COUNTED = (
     "dispatcher.failed",
     "filter.failed",
+    "heartbeat.failed",
+    "member.fenced",
     "pruning.failed",
     "relay.failed",
     "replay.failed",

@@ -116,7 +116,13 @@ async def test_a_replay_of_a_hook_that_is_deleted_ends_and_what_waits_for_it_is_
 
 
 def pruner(engine: EngineLab) -> Pruner:
-    return Pruner(engine.store, observe=engine.observer, retention_days=30, attempt_retention_days=90)
+    return Pruner(
+        engine.store,
+        leads=lambda: True,
+        observe=engine.observer,
+        retention_days=30,
+        attempt_retention_days=90,
+    )
 
 
 async def test_what_is_old_is_pruned_and_what_waits_is_not(

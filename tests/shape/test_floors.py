@@ -39,6 +39,7 @@ MAY_IMPORT = {
         "sandbox",
         "telemetry",
     },
+    "__main__": {"cli"},
     "cli": {"core", "settings", "observe", "receiver", "telemetry", "web", "app"},
 }
 """Each part, and the parts it may know. `testing` is shipped for tests and may know everything."""

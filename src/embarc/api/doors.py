@@ -70,8 +70,9 @@ def build(
     observe: Observe,
     sandbox_routes: Sequence[Route],
     is_open_catalogue: bool,
+    serves_api: bool = True,
 ) -> tuple[ASGIApp, list[Route]]:
-    """The ASGI application of the service, and every route that it answers."""
+    """The ASGI application of the service, and every route that it answers; without the API only `/healthz` and the like."""
     ingest = Ingest(
         publisher.publish, access.authenticate, catalogue, observe, is_open_catalogue=is_open_catalogue
     )
@@ -107,9 +108,12 @@ def build(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        handler: ASGIApp
         path: str = scope["path"]
-        if path in _POST_EVENTS and scope["method"] == "POST":
-            handler: ASGIApp = ingest
+        if not serves_api:
+            handler = service
+        elif path in _POST_EVENTS and scope["method"] == "POST":
+            handler = ingest
         else:
             base = next((base for base in BASES if path.startswith(base + "/")), None)
             handler = service if base is None else api

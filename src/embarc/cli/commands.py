@@ -44,12 +44,21 @@ def serve(
             help="A private network that hooks may point to; repeatable.  [env: EMBARC_ALLOW_PRIVATE]",
         ),
     ] = None,
+    role: Annotated[str | None, typer.Option(help="all, api or dispatch.  [env: EMBARC_ROLE; all]")] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes behind the port; several need a PostgreSQL store.  [env: EMBARC_PROCESSES; 1]"
+        ),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error.  [env: EMBARC_LOG_LEVEL; info]")
     ] = None,
+    listening_socket: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the service: the API, the dispatcher and, with --sandbox, a lending core to try it on."""
     from embarc.cli.server import serve_forever
+    from embarc.cli.supervise import supervise
 
     try:
         settings = load_settings(
@@ -60,10 +69,13 @@ def serve(
                 "store": store,
                 "sandbox": sandbox,
                 "allow_private": allow_private or None,
+                "role": role,
+                "processes": processes,
                 "log_level": log_level,
             },
         )
-        exit_code = uvloop.run(serve_forever(settings))
+        is_one = settings.processes == 1
+        exit_code = uvloop.run(serve_forever(settings, listening_socket) if is_one else supervise(settings))
     except EmbarcError as error:
         _fail(error)
     raise typer.Exit(exit_code)

@@ -45,10 +45,18 @@ class RunningServer:
 
     @classmethod
     async def open(
-        cls, settings: Settings, observer: Observer, *, tell: Callable[[str], None] = print
+        cls,
+        settings: Settings,
+        observer: Observer,
+        *,
+        tell: Callable[[str], None] = print,
+        listening: socket.socket | None = None,
     ) -> RunningServer:
-        """Open, start and listen; when this returns, requests are answered. `tell` gets what is shown once."""
-        listening = _listen(settings.host, settings.port)
+        """Open, start and listen; when this returns, requests are answered. `tell` gets what is shown once.
+
+        `listening` is a socket that was opened before, otherwise one is opened as the settings say.
+        """
+        listening = listening or listen(settings.host, settings.port)
         running: list[RunningServer] = []
 
         def on_broken(reason: str) -> None:
@@ -78,7 +86,7 @@ class RunningServer:
         server = _Server(config)
         self = cls(service, server, listening)
         running.append(self)
-        await _make_admin(service, settings, tell)
+        await make_admin(service, settings, tell)
         await service.start()
         self._serving = asyncio.create_task(server.serve(sockets=[listening]))
         await server.is_listening.wait()
@@ -123,20 +131,24 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve_forever(settings: Settings) -> int:
-    """`embarc serve`: until SIGINT or SIGTERM."""
+async def serve_forever(settings: Settings, listening_socket: int | None = None) -> int:
+    """`embarc serve`: until SIGINT or SIGTERM. With the descriptor of an inherited socket it is one of several processes,
+    and also stops when its standard input ends: then its supervisor is gone."""
     observer = Observer()
     log_to(observer, settings.log_level)
-    running = await RunningServer.open(settings, observer)
+    inherited = None if listening_socket is None else socket.socket(fileno=listening_socket)
+    running = await RunningServer.open(settings, observer, listening=inherited)
     _calm_the_interpreter()
     loop = asyncio.get_running_loop()
+    if inherited is not None:
+        loop.add_reader(sys.stdin.fileno(), running.stop)  # nothing is ever written to it: it can only end
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, running.stop)
     print(f"Embarc answers at {running.url}  (API: /api/v1, documentation: /docs)", flush=True)
     return await running.until_stopped()
 
 
-async def _make_admin(service: Service, settings: Settings, tell: Callable[[str], None]) -> None:
+async def make_admin(service: Service, settings: Settings, tell: Callable[[str], None]) -> None:
     """Make the user `admin` on an empty store; a password that was made up is told once, here."""
     password = settings.admin_password or secrets.token_urlsafe(15)
     if await service.access.create_admin(password) and not settings.admin_password:
@@ -151,7 +163,8 @@ def _calm_the_interpreter() -> None:
     gc.set_threshold(_COLLECT_AFTER, 20, 100)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, not yet accepting; raises `SettingsError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

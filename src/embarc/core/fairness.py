@@ -117,3 +117,22 @@ class ClaimQueue:
         self._live.clear()
         self._others.clear()
         return found
+
+
+def divided_claims(
+    page: int, wanted: Mapping[str, Mapping[int, Mapping[Traffic, int]]]
+) -> dict[tuple[int, Traffic], int]:
+    """Divide a page of claims among tenants, then hooks, then classes of traffic."""
+    rooms = {
+        tenant: {hook_id: max(classes.values()) for hook_id, classes in hooks.items()}
+        for tenant, hooks in wanted.items()
+    }
+    limits: dict[tuple[int, Traffic], int] = {}
+    for tenant, amount in divided(
+        page, {tenant: sum(hooks.values()) for tenant, hooks in rooms.items()}
+    ).items():
+        for hook_id, share in divided(amount, rooms[tenant]).items():
+            for traffic, limit in divided(share, wanted[tenant][hook_id], SHARES).items():
+                if limit:
+                    limits[hook_id, traffic] = limit
+    return limits

@@ -5,8 +5,9 @@ Rules of this file:
   fills its lane and nobody else's.
 * All lanes together have a bound too. Where it is reached, lanes take turns: tenant after tenant, hook after hook. Those
   whose endpoint is failing have a small share of it, so that a hundred dead receivers leave the rest to the living.
-* What a lane holds is leased to this process: it was born claimed (publishing reserved the room first) or was
-  claimed from the store. Leases of whatever is still held are renewed; what is not attempted is surrendered.
+* This process has lanes of the hooks that it works for (`members.py`); other processes have the others.
+* What a lane holds is leased to this process (`leases.py`): it was born claimed (publishing reserved the room first) or
+  was claimed from the store. What is not attempted is surrendered.
 * While a lane's backlog of new deliveries is in the store, further ones go there too, behind it: nobody overtakes.
 * A lane's slot is free again when the exchange ends. Results are settled together, one transaction at a time.
 """
@@ -15,19 +16,23 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from embarc.core.attempts import Outcome, Result
-from embarc.core.deliveries import SHARES, Claim, Settlement, Traffic
+from embarc.core.deliveries import Claim, Settlement, Traffic
 from embarc.core.errors import EmbarcError
-from embarc.core.fairness import Turns, divided
+from embarc.core.fairness import Turns, divided_claims
 from embarc.core.hooks import Hook, Order
+from embarc.core.members import segment_of
 from embarc.core.pacing import BreakerState
 from embarc.engine.deliver import Deliverer
 from embarc.engine.health import Health
 from embarc.engine.lanes import HELD_PER_SLOT, Lane, LaneCondition
+from embarc.engine.leases import Leases
+from embarc.engine.members import Membership
 from embarc.engine.registry import Prepared, Registry
+from embarc.engine.settling import AGAIN_SECONDS, Settler
 from embarc.observe import Observe
 from embarc.store.base import Due, Store
 
@@ -44,8 +49,7 @@ IDLE_WORKERS = 512
 CLAIM_PAGE = 512
 POLL_SECONDS = 1.0
 """How long due work of unknown origin may go unnoticed. Wake-ups are hints, polling is the truth."""
-AGAIN_SECONDS = 1.0
-"""Pause before the store is asked again after it failed."""
+SHORTEST_POLL_SECONDS = 0.05
 
 
 class Dispatcher:
@@ -57,8 +61,8 @@ class Dispatcher:
         registry: Registry,
         deliverer: Deliverer,
         *,
+        members: Membership,
         health: Health,
-        random_bits: Callable[[int], int],
         chance: Callable[[], float],
         monotonic: Callable[[], float],
         observe: Observe,
@@ -68,50 +72,55 @@ class Dispatcher:
         self._store = store
         self._registry = registry
         self._deliverer = deliverer
+        self._members = members
         self._health = health
-        self._random_bits = random_bits
         self._chance = chance
         self._monotonic = monotonic
         self._observe = observe
-        self._lease_seconds = lease_seconds
-        self._poll_seconds = poll_seconds
+        self._leases = Leases(
+            store, member=members.number, monotonic=monotonic, observe=observe, lease_seconds=lease_seconds
+        )
+        self._longest_poll = self._poll = poll_seconds
         self._lanes: dict[int, Lane] = {}
         self._in_flight = 0
         self._line: Turns[int] = Turns()
         """Hooks whose lanes have work and a slot, and wait for a place in the process."""
         self._failing_line: Turns[int] = Turns()
         self._rotation = 0
-        self._held: dict[tuple[bytes, int], tuple[Claim, float]] = {}
         self._reserved = 0
-        self._settlements: list[Settlement] = []
         self._wake = asyncio.Event()
-        self._has_settlements = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._workers: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._idle = 0
         self._stop_waiting = asyncio.Event()
-        self._stopping = self._finished = False
-        self._token = 0
+        self._stopping = False
+        self._settler = Settler(store, on_settled=self._settled, failed=self._failed)
+        members.on_moved = self._on_moved
+        members.busy_segments = self._busy_segments
+        members.conditions = self._conditions
 
     # -- room, reserved by publishing --------------------------------------------------------------------------
 
     def reserve(self, prepared: Prepared) -> int | None:
         """A lease token for a delivery that is about to be born, or None where this lane has no room for it."""
+        if not self._members.owns(prepared.hook.id) or self._stopping:
+            return None
         lane = self._lane(prepared)
-        if lane.has_backlog or prepared.why_held or self._stopping or self._room(lane) <= 0:
+        if lane.has_backlog or prepared.why_held or self._room(lane) <= 0:
             return None
         lane.reserved += 1
         self._reserved += 1
-        return self._new_token()
+        return self._leases.new_token()
 
     def take(self, claims: Iterable[Claim], *, unclaimed: int = 0) -> None:
-        """Work on deliveries that were born with reserved tokens; `unclaimed` ones wait in the store."""
+        """Work on deliveries that were born with reserved tokens; `unclaimed` ones wait in the store, for whoever is to
+        claim them."""
         for claim in claims:
             self._unreserve(claim)
             self._enqueue(claim)
         if unclaimed:
-            self._wake.set()
+            self.wake()
 
     def release(self, claims: Iterable[Claim]) -> None:
         """Give reserved room back: these deliveries were not born."""
@@ -119,21 +128,21 @@ class Dispatcher:
             self._unreserve(claim)
 
     def wake(self) -> None:
-        """Something may have become due."""
+        """Something may have become due, here or at another process."""
+        self._wake.set()
+        self._members.announce()
+
+    def look(self) -> None:
+        """Another process says that something may have become due."""
         self._wake.set()
 
     def why_held(self, hook_id: int) -> str:
         """Why nothing is sent to this hook now; empty where something may be."""
         reason = self._registry.why_held(hook_id)
+        if reason or not self._members.owns(hook_id):
+            return reason or self._members.told_of(hook_id)
         lane = self._lanes.get(hook_id)
-        if reason or lane is None or lane.breaker.state is BreakerState.CLOSED:
-            return reason
-        pause = lane.breaker.pause(self._monotonic())
-        return (
-            f"the endpoint keeps failing, the next probe is in {pause:.0f} s"
-            if pause
-            else "the endpoint is probed"
-        )
+        return "" if lane is None else self._why_broken(lane)
 
     def condition(self, hook_id: int) -> LaneCondition:
         """How this process stands to the hook's endpoint."""
@@ -152,8 +161,12 @@ class Dispatcher:
 
     def start(self) -> None:
         """Begin to claim, settle and renew."""
-        loops = (self._claim_forever, self._settle_forever, self._renew_forever)
-        self._tasks = [asyncio.create_task(loop(), name=f"embarc{loop.__name__}") for loop in loops]
+        loops = {
+            "claim": self._claim_forever(),
+            "settle": self._settler.run_until_finished(),
+            "renew": self._leases.renew_forever(self._failed),
+        }
+        self._tasks = [asyncio.create_task(loop, name=f"embarc_{name}") for name, loop in loops.items()]
 
     def stop_claiming(self) -> None:
         """No new claims: nothing is taken from the store any more, and nothing is born claimed."""
@@ -175,18 +188,55 @@ class Dispatcher:
                 lane.timer.cancel()
         if self._workers:
             await asyncio.wait(self._workers)
-        self._finished = True
-        self._has_settlements.set()
+        self._settler.finish()
         await settling
         if self._workers:  # hooks that the last results disabled
             await asyncio.wait(self._workers)
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
-        await self._surrender(waiting)
+        await self._leases.surrender(waiting)
+
+    # -- what this process works for ---------------------------------------------------------------------------
+
+    def _on_moved(self) -> None:
+        """Other hooks than before are this process's: let go of what is no longer, claim what is new."""
+        for lane in self._lanes.values():
+            if lane.queue and not self._members.owns(lane.hook_id):
+                self._spawn(self._give_back(*lane.queue.take_all()))
+        self._wake.set()
+
+    def _busy_segments(self) -> frozenset[int]:
+        """Where something is held, or about to be."""
+        reserved = (lane.hook_id for lane in self._lanes.values() if lane.reserved)
+        return frozenset(segment_of(hook_id) for hook_id in (*self._leases.hooks, *reserved))
+
+    def _conditions(self) -> dict[int, str]:
+        """Of lanes that hold something back: why."""
+        told = {hook_id: self._why_broken(lane) for hook_id, lane in self._lanes.items()}
+        return {hook_id: why for hook_id, why in told.items() if why and self._members.owns(hook_id)}
+
+    def _why_broken(self, lane: Lane) -> str:
+        if lane.breaker.state is BreakerState.CLOSED:
+            return ""
+        pause = lane.breaker.pause(self._monotonic())
+        return (
+            f"the endpoint keeps failing, the next probe is in {pause:.0f} s"
+            if pause
+            else "the endpoint is probed"
+        )
+
+    def _close_lanes(self) -> None:
+        """Of hooks that were deleted, or that another process works for: what this one knew of them gets old."""
+        for hook_id, lane in list(self._lanes.items()):
+            is_ours = self._registry.get(hook_id) is not None and self._members.owns(hook_id)
+            if not is_ours and lane.is_quiet:
+                self._dismiss(lane)
+                del self._lanes[hook_id]
 
     # -- claiming ----------------------------------------------------------------------------------------------
 
     async def _claim_forever(self) -> None:
+        was_woken = True
         while not self._stopping:
             self._wake.clear()
             try:
@@ -194,23 +244,29 @@ class Dispatcher:
             except Exception as error:
                 self._failed(error)
                 pause = AGAIN_SECONDS
-            if pause > 0:
-                await _wait(self._wake, pause)
+            self._adapt_poll(found_more=pause == 0, was_woken=was_woken)
+            was_woken = pause == 0 or await _wait(self._wake, pause)
+
+    def _adapt_poll(self, *, found_more: bool, was_woken: bool) -> None:
+        """Where others publish what this process works for, and their announcements do not arrive, it looks more often."""
+        if found_more and not was_woken and len(self._members.members) > 1:
+            self._poll = min(SHORTEST_POLL_SECONDS, self._longest_poll)
+        elif not found_more:
+            self._poll = min(self._poll * 2, self._longest_poll)
 
     async def _claim_due(self) -> float:
         """Fill the lanes that have room with what is due; returns the seconds to wait for more."""
-        pause = self._poll_seconds
+        pause = self._poll
         now = self._monotonic()
         wanted: dict[str, dict[int, dict[Traffic, int]]] = {}
         page = min(CLAIM_PAGE, HELD_IN_ALL - self._held_in_all)
         found = await self._store.due()
-        if len(self._lanes) > len(self._registry):
-            self._close_lanes_of_deleted_hooks()
+        self._close_lanes()
         for lane in self._lanes.values():
             lane.has_backlog = False
         for due in self._rotated(found):
             prepared = self._registry.get(due.hook_id)
-            if prepared is None or prepared.why_held:
+            if prepared is None or prepared.why_held or not self._members.owns(due.hook_id):
                 continue
             lane = self._lane(prepared)
             if due.in_seconds > 0:
@@ -227,9 +283,9 @@ class Dispatcher:
                 wanted.setdefault(lane.tenant, {}).setdefault(lane.hook_id, {})[due.traffic] = room
         if not wanted:
             return pause
-        limits = _limits(page, wanted)
+        limits = divided_claims(page, wanted)
         claims = await self._store.claim(
-            limits, lease_seconds=self._lease_seconds, lease_token=self._new_token()
+            limits, lease_seconds=self._leases.lease_seconds, lease_token=self._leases.new_token()
         )
         self._observe(
             "deliveries.claimed", deliveries=len(claims), hooks=len({hook_id for hook_id, _ in limits})
@@ -253,8 +309,8 @@ class Dispatcher:
 
     def _enqueue(self, claim: Claim) -> None:
         prepared = self._registry.get(claim.hook_id)
-        self._held[claim.event_key, claim.hook_id] = (claim, self._monotonic())
-        if prepared is None or self._stopping:
+        self._leases.hold(claim)
+        if prepared is None or self._stopping or not self._members.owns(claim.hook_id):
             self._spawn(self._give_back(claim))
             return
         lane = self._lane(prepared)
@@ -343,12 +399,6 @@ class Dispatcher:
         while lane.idle:
             lane.idle.pop().set_result(None)
 
-    def _close_lanes_of_deleted_hooks(self) -> None:
-        for hook_id, lane in list(self._lanes.items()):
-            if self._registry.get(hook_id) is None and lane.is_quiet:
-                self._dismiss(lane)
-                del self._lanes[hook_id]
-
     # -- attempting --------------------------------------------------------------------------------------------
 
     async def _work(self, lane: Lane, claim: Claim | None) -> None:
@@ -369,22 +419,22 @@ class Dispatcher:
             claim = await waiting
 
     async def _attempt(self, lane: Lane, claim: Claim) -> None:
-        if (claim.event_key, claim.hook_id) not in self._held:
+        if claim not in self._leases:
             return  # the lease was lost while it stood in line
         prepared = self._registry.get(claim.hook_id)
-        if prepared is None or self._stopping or prepared.why_held or not lane.may_attempt(self._monotonic()):
+        may_send = prepared is not None and not prepared.why_held and self._members.owns(claim.hook_id)
+        if prepared is None or not may_send or self._stopping or not lane.may_attempt(self._monotonic()):
             await self._give_back(claim)
             return
         try:
             settlement = await self._deliverer.deliver(claim, prepared)
         except Exception as error:
             # A bug of ours. The lease is let go to run out, so that the delivery is tried again and seen to be `lost`.
-            self._held.pop((claim.event_key, claim.hook_id), None)
+            self._leases.drop(claim)
             self._failed(error)
             return
         lane.is_ending = lane.is_ending or settlement.verdict.disables_hook
-        self._settlements.append(settlement)  # not in one line: the list is another one after the await
-        self._has_settlements.set()
+        self._settler.add(settlement)
         self._learn(lane, prepared.hook, settlement)
 
     def _learn(self, lane: Lane, hook: Hook, settlement: Settlement) -> None:
@@ -429,30 +479,11 @@ class Dispatcher:
         if lane := self._lanes.get(hook.id):
             lane.is_ending = False  # from here on the hook says it itself
 
-    # -- settling ----------------------------------------------------------------------------------------------
-
-    async def _settle_forever(self) -> None:
-        while not self._finished or self._settlements:
-            await self._has_settlements.wait()
-            self._has_settlements.clear()
-            batch, self._settlements = self._settlements, []
-            if not batch:
-                continue
-            try:
-                settled = await self._store.settle(batch)
-            except Exception as error:
-                self._failed(error)
-                if not self._finished:  # the leases still hold for a while; past them, others try again
-                    self._settlements = batch + self._settlements
-                    self._has_settlements.set()
-                    await asyncio.sleep(AGAIN_SECONDS)
-                continue
-            for settlement, is_ours in zip(batch, settled, strict=True):
-                self._settled(settlement, is_ours)
+    # -- afterwards --------------------------------------------------------------------------------------------
 
     def _settled(self, settlement: Settlement, is_ours: bool) -> None:
         claim, verdict = settlement.claim, settlement.verdict
-        self._held.pop((claim.event_key, claim.hook_id), None)
+        self._leases.drop(claim)
         self._observe("delivery.attempted" if is_ours else "delivery.lease_lost", settlement=settlement)
         if not is_ours:
             if verdict.disables_hook and (lane := self._lanes.get(claim.hook_id)) is not None:
@@ -463,50 +494,21 @@ class Dispatcher:
             self._tell(self._disable, prepared.hook, verdict.reason)
         is_ordered = prepared is not None and prepared.hook.endpoint.order is Order.ENTITY
         if is_ordered or (
-            verdict.retry_in_seconds is not None and verdict.retry_in_seconds < self._poll_seconds
+            verdict.retry_in_seconds is not None and verdict.retry_in_seconds < self._longest_poll
         ):
             self._wake.set()
 
-    # -- leases ------------------------------------------------------------------------------------------------
-
-    async def _renew_forever(self) -> None:
-        """Renew whatever has been held for a third of its lease."""
-        interval = self._lease_seconds / 3
-        while True:
-            await asyncio.sleep(interval / 2)
-            now = self._monotonic()
-            old = [claim for claim, since in self._held.values() if now - since >= interval]
-            if not old:
-                continue
-            try:
-                lost = await self._store.renew(old, lease_seconds=self._lease_seconds)
-            except Exception as error:
-                self._failed(error)
-                continue
-            for claim in old:
-                if (claim.event_key, claim.hook_id) in self._held:
-                    self._held[claim.event_key, claim.hook_id] = (claim, now)
-            for claim in lost:
-                self._held.pop((claim.event_key, claim.hook_id), None)
-
     async def _give_back(self, *claims: Claim) -> None:
         try:
-            await self._surrender(claims)
+            await self._leases.surrender(claims)
         except Exception as error:  # the lease runs out by itself
             self._failed(error)
-
-    async def _surrender(self, claims: Sequence[Claim]) -> None:
-        for claim in claims:
-            self._held.pop((claim.event_key, claim.hook_id), None)
-        if claims:
-            given_back = await self._store.surrender(claims)
-            self._observe("deliveries.surrendered", deliveries=given_back)
 
     # -- inside ------------------------------------------------------------------------------------------------
 
     @property
     def _held_in_all(self) -> int:
-        return len(self._held) + self._reserved
+        return len(self._leases) + self._reserved
 
     def _lane(self, prepared: Prepared) -> Lane:
         lane = self._lanes.get(prepared.hook.id)
@@ -519,13 +521,6 @@ class Dispatcher:
     def _unreserve(self, claim: Claim) -> None:
         self._lanes[claim.hook_id].reserved -= 1
         self._reserved -= 1
-
-    def _new_token(self) -> int:
-        """Unlike every other token: a random start for each process, then counting."""
-        if not self._token:
-            self._token = self._random_bits(62) | 1
-        self._token = (self._token + 1) & (1 << 62) - 1
-        return self._token
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -544,25 +539,6 @@ class Dispatcher:
         self._observe("dispatcher.failed", reason=str(error) or repr(error), error=trace)
 
 
-def _limits(
-    page: int, wanted: Mapping[str, Mapping[int, Mapping[Traffic, int]]]
-) -> dict[tuple[int, Traffic], int]:
-    """Divide a page of claims among tenants, then hooks, then classes of traffic."""
-    rooms = {
-        tenant: {hook_id: max(classes.values()) for hook_id, classes in hooks.items()}
-        for tenant, hooks in wanted.items()
-    }
-    limits: dict[tuple[int, Traffic], int] = {}
-    for tenant, amount in divided(
-        page, {tenant: sum(hooks.values()) for tenant, hooks in rooms.items()}
-    ).items():
-        for hook_id, share in divided(amount, rooms[tenant]).items():
-            for traffic, limit in divided(share, wanted[tenant][hook_id], SHARES).items():
-                if limit:
-                    limits[hook_id, traffic] = limit
-    return limits
-
-
 def _why(outcome: Outcome) -> str:
     """An attempt's failure in a few words."""
     if outcome.result is Result.STATUS:
@@ -570,10 +546,10 @@ def _why(outcome: Outcome) -> str:
     return f"the last attempt ended in `{outcome.result.value}`: {outcome.result.meaning}"
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Until the event, but no longer than this."""
+async def _wait(event: asyncio.Event, seconds: float) -> bool:
+    """Until the event, but no longer than this; whether it came."""
     try:
         async with asyncio.timeout(seconds):
-            await event.wait()
+            return await event.wait()
     except TimeoutError:
-        return
+        return False

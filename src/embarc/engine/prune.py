@@ -17,18 +17,20 @@ _DAY_SECONDS = 86_400
 
 
 class Pruner:
-    """Works in the background: `start`, `wake` after a hook was deleted, `await stop()`."""
+    """Works in the background, in the process that leads: `start`, `wake` after a hook was deleted, `await stop()`."""
 
     def __init__(
         self,
         store: Store,
         *,
+        leads: Callable[[], bool],
         observe: Observe,
         retention_days: float,
         attempt_retention_days: float,
         round_seconds: float = ROUND_SECONDS,
     ) -> None:
         self._store = store
+        self._leads = leads
         self._observe = observe
         self._seconds = retention_days * _DAY_SECONDS
         self._attempt_seconds = attempt_retention_days * _DAY_SECONDS
@@ -75,7 +77,8 @@ class Pruner:
         while True:
             self._wake.clear()
             try:
-                await work()
+                if self._leads():
+                    await work()
             except Exception as error:
                 self._observe("pruning.failed", reason=str(error) or repr(error))
             try:

@@ -1,13 +1,15 @@
 """Replays of many: durable jobs that make deliveries due again, however many there are.
 
 A job walks through the events of its time range, a page at a time, and moves on in the same transaction that makes the
-page's deliveries due: after a restart it goes on exactly where it was.
+page's deliveries due: after a restart it goes on exactly where it was. Of the processes that share the store, the one
+that leads works on them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from embarc.core.deliveries import State
 from embarc.core.errors import NotFound, RuleViolation
@@ -22,6 +24,8 @@ from embarc.store.base import Candidate, NewDelivery, Store
 
 PAGE = 500
 """Events that one step looks at: its deliveries are made due in one transaction."""
+POLL_SECONDS = 2.0
+"""Another process may have made a job, or the one that leads may have ended."""
 AGAIN_SECONDS = 1.0
 LISTED = 200
 
@@ -35,13 +39,17 @@ class Replays:
         registry: Registry,
         *,
         wake_dispatcher: Callable[[], None],
+        leads: Callable[[], bool],
         clock: Callable[[], float],
         random_bits: Callable[[int], int],
         observe: Observe,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._store = store
         self._registry = registry
         self._wake_dispatcher = wake_dispatcher
+        self._leads = leads
+        self._poll_seconds = poll_seconds
         self._clock = clock
         self._keys = EventKeys(random_bits)
         self._observe = observe
@@ -120,14 +128,16 @@ class Replays:
         while True:
             self._wake.clear()
             try:
-                while jobs := await self._store.running_replays():
+                while self._leads() and (jobs := await self._store.running_replays()):
                     for job in jobs:  # a page of each: a long job does not hold up a short one
                         await self._step(job)
             except Exception as error:
                 self._observe("replay.failed", reason=str(error) or repr(error))
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
-            await self._wake.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._wake.wait()
 
     async def _step(self, job: ReplayJob) -> None:
         """Make the next page's deliveries due."""

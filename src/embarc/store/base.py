@@ -11,7 +11,7 @@ Rules for every verb:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from embarc.core.attempts import Attempt
 from embarc.core.deliveries import Claim, Settlement, State, Traffic
 from embarc.core.events import Event, EventKind
 from embarc.core.hooks import Hook
+from embarc.core.members import Attendance, Member
 from embarc.core.replays import ReplayJob, Selection
 from embarc.core.submissions import Receipt
 from embarc.core.values import value
@@ -362,6 +363,29 @@ class Store(Protocol):
 
     async def list_audits(self, tenant: str, *, before: int, limit: int) -> Sequence[AuditEntry]:
         """The tenant's entries with numbers below `before`, newest first."""
+        ...
+
+    # -- the members that share it -----------------------------------------------------------------------------
+
+    async def attend(self, member: Member, *, wanted: Collection[int], alive_seconds: float) -> Attendance:
+        """Show that this member is alive, give up the segments it holds and does not want, and take those that it wants
+        and that nobody holds who was alive in the last `alive_seconds`.
+
+        Leases that a dead member held on deliveries of the segments taken from it end now: they are due, and the next
+        claim records the attempt that may have been made as `lost`.
+        """
+        ...
+
+    async def leave(self, member: Member) -> None:
+        """Give up every segment and be forgotten."""
+        ...
+
+    async def announce(self) -> None:
+        """Tell the other members that something has become due. A hint that may get lost."""
+        ...
+
+    def on_announcement(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when another member announces something, where the store can tell."""
         ...
 
     # -- the store itself --------------------------------------------------------------------------------------

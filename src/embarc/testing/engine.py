@@ -14,11 +14,13 @@ from embarc.core.catalogue import load_catalogue
 from embarc.core.deliveries import Settlement
 from embarc.core.events import EventKind
 from embarc.core.hook_config import parse_endpoint
+from embarc.core.members import NUMBER_BITS, Member
 from embarc.core.submissions import Draft, Receipt, Submission
 from embarc.engine.deliver import Deliverer
 from embarc.engine.dispatch import Dispatcher
 from embarc.engine.health import Health
 from embarc.engine.hooks import Hooks
+from embarc.engine.members import Membership
 from embarc.engine.publish import Publisher
 from embarc.engine.read import Reader
 from embarc.engine.registry import Registry
@@ -86,12 +88,14 @@ class EngineLab:
             observe=self.observer,
             disable_after_days=self.disable_after_days,
         )
+        number = random.getrandbits(NUMBER_BITS)
+        self.members = Membership(self.store, Member(number=number, name="test"), observe=self.observer)
         self.dispatcher = Dispatcher(
             self.store,
             self.registry,
             Deliverer(self.transport, clock=self.now, chance=lambda: 0.5, worker="test"),
+            members=self.members,
             health=health,
-            random_bits=random.getrandbits,
             chance=lambda: 0.5,
             monotonic=self.monotonic,
             observe=self.observer,
@@ -111,11 +115,13 @@ class EngineLab:
             self.store,
             self.registry,
             wake_dispatcher=self.dispatcher.wake,
+            leads=lambda: True,
             clock=self.now,
             random_bits=random.getrandbits,
             observe=self.observer,
         )
         await self.registry.refresh()
+        await self.members.start()
         self.dispatcher.start()
         self.replays.start()
         return self
@@ -123,6 +129,7 @@ class EngineLab:
     async def stop(self) -> None:
         await self.replays.stop()
         await self.dispatcher.stop()
+        await self.members.stop()
         await self.transport.close()
         await self.store.close()
 

@@ -34,11 +34,13 @@ from embarc.core.errors import EmbarcError
 from embarc.core.events import EventKind
 from embarc.core.hook_config import parse_endpoint
 from embarc.core.ids import delivery_id, parse_event_id
+from embarc.core.members import NUMBER_BITS, Member
 from embarc.core.submissions import Draft, Submission
 from embarc.engine.deliver import Deliverer
 from embarc.engine.dispatch import Dispatcher
 from embarc.engine.health import Health
 from embarc.engine.hooks import Hooks
+from embarc.engine.members import Membership
 from embarc.engine.prune import Pruner
 from embarc.engine.publish import Publisher
 from embarc.engine.registry import Registry
@@ -95,12 +97,19 @@ class Life:
             observe=observer,
             disable_after_days=5,
         )
+        self.members = Membership(
+            self.store,
+            Member(number=chance.getrandbits(NUMBER_BITS), name="w"),
+            observe=observer,
+            heartbeat_seconds=DAY,
+            alive_seconds=5 * DAY,
+        )
         self.dispatcher = Dispatcher(
             self.store,
             self.registry,
             Deliverer(world.receivers, clock=world.clock, chance=chance.random, worker="w"),
+            members=self.members,
             health=health,
-            random_bits=chance.getrandbits,
             chance=chance.random,
             monotonic=loop.time,
             observe=observer,
@@ -122,18 +131,22 @@ class Life:
             self.store,
             self.registry,
             wake_dispatcher=self.dispatcher.wake,
+            leads=lambda: True,
+            poll_seconds=DAY,
             clock=world.clock,
             random_bits=chance.getrandbits,
             observe=observer,
         )
         self.pruner = Pruner(
             self.store,
+            leads=lambda: True,
             observe=observer,
             retention_days=365,
             attempt_retention_days=365,
             round_seconds=DAY,
         )
         await self.registry.refresh()
+        await self.members.start()
         self.dispatcher.start()
         self.replays.start()
         self.pruner.start()
@@ -143,6 +156,7 @@ class Life:
         await self.replays.stop()
         await self.pruner.stop()
         await self.dispatcher.stop()
+        await self.members.stop()
         await self.store.close()
 
     async def die(self) -> None:
@@ -152,9 +166,9 @@ class Life:
         for under_way in ledger.in_flight.values():
             ledger.excused.update(under_way)
         ledger.excused.update(
-            (one.claim.event_key, one.claim.hook_id) for one in self.dispatcher._settlements
+            (one.claim.event_key, one.claim.hook_id) for one in self.dispatcher._settler.waiting
         )
-        ledger.excused.update(self.dispatcher._held.keys())  # with an answer that is not recorded yet
+        ledger.excused.update(self.dispatcher._leases._held.keys())  # with an answer that is not recorded yet
         if self.world.chance.random() < 0.5:
             self.store._writer._waiting.clear()  # else: committed, and nobody was told
         self.dispatcher._stopping = True  # nothing begins while its tasks are ended one by one

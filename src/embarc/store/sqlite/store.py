@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import apsw
 
 from embarc.core.errors import StoreUnavailable
 from embarc.core.hooks import Endpoint, Hook
+from embarc.core.members import Attendance, Member
 from embarc.store import rows
 from embarc.store.sqlite.access import StoreAccess
 from embarc.store.sqlite.log import StoreLog
@@ -90,6 +91,20 @@ class SqliteStore(StoreQueue, StoreLog, StoreAccess):
 
     async def list_hooks(self, tenant: str | None = None) -> Sequence[Hook]:
         return [self._hook_rows.to_hook(row) for row in await self._rows("list_hooks", (tenant,))]
+
+    # -- the members that share it: whoever holds the database's lock is alone ----------------------------------
+
+    async def attend(self, member: Member, *, wanted: Collection[int], alive_seconds: float) -> Attendance:
+        return Attendance(members=(member,), segments=frozenset(wanted))
+
+    async def leave(self, member: Member) -> None:
+        return None
+
+    async def announce(self) -> None:
+        return None
+
+    def on_announcement(self, wake: Callable[[], None]) -> None:
+        return None
 
     # -- the store itself --------------------------------------------------------------------------------------
 
