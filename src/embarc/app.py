@@ -20,6 +20,7 @@ from embarc.core.access import broken_links
 from embarc.core.addresses import AllowedNetwork, Policy, parse_allowed
 from embarc.core.catalogue import load_catalogue
 from embarc.core.errors import SettingsError
+from embarc.core.findings import Finding
 from embarc.core.hook_config import parse_endpoint
 from embarc.core.members import NUMBER_BITS, Member
 from embarc.engine.access import Access
@@ -43,6 +44,7 @@ from embarc.observe import Observer
 from embarc.sandbox import Sandbox
 from embarc.sandbox import build as build_sandbox
 from embarc.settings import Settings
+from embarc.store.sqlite import doctor as sqlite_doctor
 from embarc.store.sqlite.access import read_audits
 from embarc.store.sqlite.store import SqliteStore
 from embarc.store.vault import Vault
@@ -262,6 +264,11 @@ def verify_audits(store: str) -> tuple[int, list[str]]:
         raise SettingsError(f"There is no database at {path}.")
     entries = read_audits(path)
     return len(entries), list(broken_links(entries))
+
+
+async def examine(settings: Settings, *, deep: bool) -> list[Finding]:
+    """What there is to tell about the store, beside whatever has it open. Raises `SettingsError`."""
+    return await asyncio.to_thread(sqlite_doctor.examine, database_path(settings.store), deep=deep)
 
 
 def database_path(url: str) -> Path:

@@ -102,6 +102,27 @@ def demo(
     raise typer.Exit(exit_code)
 
 
+@app.command()
+def doctor(
+    store: Annotated[
+        str | None, typer.Option(help="The store's URL.  [env: EMBARC_STORE; sqlite:///embarc.db]")
+    ] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read the whole database for its integrity; takes a while.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Look the store over: durability, queue, hooks, disk. Exit 0 is well, 1 a warning, 2 critical. The service may run
+    meanwhile."""
+    from embarc.cli.doctor import run_doctor
+
+    try:
+        code = run_doctor(load_settings(os.environ, overrides={"store": store}), deep=deep, as_json=as_json)
+    except EmbarcError as error:
+        _fail(error)
+    raise typer.Exit(code)
+
+
 audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
 

@@ -412,3 +412,28 @@ limit ?;
 select tenant, number, at_ms, username, action, resource_id, before, after, digest
 from audits
 order by tenant, number;
+
+-- oldest_due
+-- Of hooks that may receive and whose endpoints do not fail: jumps from hook to hook, as `due` does.
+select min(oldest)
+from (
+  select (
+    select min(d.due_at_ms) from deliveries d
+    where d.hook_id = hooks.id and d.traffic = classes.column1 and d.due_at_ms is not null
+  ) as oldest
+  from hooks
+  cross join (values (0), (1), (2)) classes
+  where hooks.is_active and not hooks.is_paused and hooks.failing_since_ms is null
+);
+
+-- failing_hooks
+select display_name
+from hooks
+where is_active and failing_since_ms is not null
+order by failing_since_ms;
+
+-- disabled_hooks
+select display_name
+from hooks
+where not is_active and inactive_because <> ''
+order by inactive_since_ms;
