@@ -97,9 +97,17 @@ class Service:
 
     @classmethod
     async def open(
-        cls, settings: Settings, observer: Observer, *, on_broken: Callable[[str], None]
+        cls,
+        settings: Settings,
+        observer: Observer,
+        *,
+        on_broken: Callable[[str], None],
+        shared_folder: Path | None = None,
     ) -> Service:
-        """Open the store and wire the parts; nothing runs yet. Raises `SettingsError`."""
+        """Open the store and wire the parts; nothing runs yet. Raises `SettingsError`.
+
+        `shared_folder` is where several processes behind one port leave their counts for each other.
+        """
         database = database_path(settings.store)
         policy = Policy(allow_private=tuple(_allowed(text) for text in settings.allow_private))
         system_random = random.SystemRandom()
@@ -188,6 +196,12 @@ class Service:
             )
             relay = Relay(SqliteSource(sandbox.outbox_path), publisher.publish, observer)
             woken.append(relay)
+        metrics = Metrics(observer, shared_folder)
+
+        async def on_heartbeat() -> None:
+            metrics.share()
+
+        members.on_heartbeat = on_heartbeat
         app, routes = doors.build(
             hooks=hooks,
             reader=Reader(store, dispatcher.why_held, dispatcher.condition),
@@ -208,7 +222,7 @@ class Service:
             fingerprint=vault.fingerprint,
             catalogue=catalogue,
             check=store.check,
-            metrics=Metrics(observer).render,
+            metrics=metrics.render,
             observe=observer,
             sandbox_routes=sandbox.routes if sandbox else [],
             is_open_catalogue=settings.open_catalogue,

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import pickle
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -106,22 +111,45 @@ def _facts(settlement: Settlement) -> dict[str, Any]:
     }
 
 
-class Metrics(Collector):
-    """Counts observations in plain numbers, rendered when somebody scrapes: counting costs next to nothing."""
+@dataclass(slots=True)
+class Counts:
+    """What one process has counted since its start."""
 
-    def __init__(self, observer: Observer) -> None:
-        self._events = 0
-        self._duplicates = 0
-        self._results: Counter[tuple[str, str]] = Counter()
-        self._buckets = [0] * (len(_BUCKETS_MS) + 1)
-        self._sum_ms = 0.0
-        self._lost = 0
-        self._failures: Counter[str] = Counter()
+    events: int = 0
+    duplicates: int = 0
+    lost: int = 0
+    sum_ms: float = 0.0
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(_BUCKETS_MS) + 1))
+    results: Counter[tuple[str, str]] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            events=self.events + other.events,
+            duplicates=self.duplicates + other.duplicates,
+            lost=self.lost + other.lost,
+            sum_ms=self.sum_ms + other.sum_ms,
+            buckets=[mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)],
+            results=self.results + other.results,
+            failures=self.failures + other.failures,
+        )
+
+
+class Metrics(Collector):
+    """Counts observations in plain numbers, rendered when somebody scrapes: counting costs next to nothing.
+
+    Several processes behind one port share a folder: each leaves its counts there, and whichever is asked tells the sum, with
+    those that have ended, so that no counter falls.
+    """
+
+    def __init__(self, observer: Observer, folder: Path | None = None) -> None:
+        self._counts = Counts()
+        self._file = None if folder is None else folder / f"{os.getpid()}-{time.time_ns()}.counts"
         observer.subscribe("submission.accepted", self._on_accepted)
         observer.subscribe("delivery.attempted", self._on_attempted)
         observer.subscribe("delivery.lease_lost", self._on_lost)
         for name in _COUNTED:
-            observer.subscribe(name, lambda facts, name=name: self._failures.update([name]))  # type: ignore[misc] # mypy cannot infer a lambda's default
+            observer.subscribe(name, lambda facts, name=name: self._counts.failures.update([name]))  # type: ignore[misc] # mypy cannot infer a lambda's default
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -129,56 +157,71 @@ class Metrics(Collector):
         """The text format of Prometheus."""
         return generate_latest(self._registry)
 
+    def share(self) -> None:
+        """Leave the counts where the other processes find them."""
+        if self._file is not None:
+            beside = self._file.with_suffix(".new")
+            beside.write_bytes(pickle.dumps(self._counts))
+            beside.replace(self._file)
+
     def collect(self) -> Iterator[Metric]:
         """What is counted, as metric families."""
+        counts = self._of_all()
         yield CounterMetricFamily(
-            "embarc_events_accepted", "Events accepted and on disk.", value=self._events
+            "embarc_events_accepted", "Events accepted and on disk.", value=counts.events
         )
         yield CounterMetricFamily(
             "embarc_submissions_duplicate",
             "Submissions whose idempotency key was known.",
-            value=self._duplicates,
+            value=counts.duplicates,
         )
         attempts = CounterMetricFamily(
             "embarc_attempts", "Attempts by how they ended and what follows.", labels=("result", "state")
         )
-        for (result, state), count in sorted(self._results.items()):
+        for (result, state), count in sorted(counts.results.items()):
             attempts.add_metric((result, state), count)
         yield attempts
         durations = HistogramMetricFamily("embarc_attempt_duration_seconds", "Duration of attempts.")
-        counts, total = [], 0
+        cumulative, total = [], 0
         for bound, count in zip(
-            [*(str(ms / 1000) for ms in _BUCKETS_MS), "+Inf"], self._buckets, strict=True
+            [*(str(ms / 1000) for ms in _BUCKETS_MS), "+Inf"], counts.buckets, strict=True
         ):
             total += count
-            counts.append((bound, total))
-        durations.add_metric((), counts, self._sum_ms / 1000)
+            cumulative.append((bound, total))
+        durations.add_metric((), cumulative, counts.sum_ms / 1000)
         yield durations
         yield CounterMetricFamily(
-            "embarc_leases_lost", "Attempts whose lease had gone to somebody else.", value=self._lost
+            "embarc_leases_lost", "Attempts whose lease had gone to somebody else.", value=counts.lost
         )
         failures = CounterMetricFamily("embarc_failures", "Failures of our own parts.", labels=("part",))
-        for name, count in sorted(self._failures.items()):
+        for name, count in sorted(counts.failures.items()):
             failures.add_metric((name,), count)
         yield failures
         yield GaugeMetricFamily("embarc_up", "Whether the service answers.", value=1)
 
+    def _of_all(self) -> Counts:
+        if self._file is None:
+            return self._counts
+        others = [path for path in self._file.parent.glob("*.counts") if path != self._file]
+        return sum((pickle.loads(path.read_bytes()) for path in others), self._counts)  # noqa: S301 - written by us, in a folder of ours alone
+
     def _on_accepted(self, facts: Mapping[str, Any]) -> None:
         if facts["duplicate"]:
-            self._duplicates += 1
+            self._counts.duplicates += 1
         else:
-            self._events += facts["events"]
+            self._counts.events += facts["events"]
 
     def _on_attempted(self, facts: Mapping[str, Any]) -> None:
         settlement: Settlement = facts["settlement"]
         outcome = settlement.attempt.outcome
-        self._results[outcome.result.value, settlement.verdict.state.value] += 1
-        self._sum_ms += outcome.duration_ms
+        counts = self._counts
+        counts.results[outcome.result.value, settlement.verdict.state.value] += 1
+        counts.sum_ms += outcome.duration_ms
         for place, bound in enumerate(_BUCKETS_MS):
             if outcome.duration_ms <= bound:
-                self._buckets[place] += 1
+                counts.buckets[place] += 1
                 return
-        self._buckets[-1] += 1
+        counts.buckets[-1] += 1
 
     def _on_lost(self, facts: Mapping[str, Any]) -> None:
-        self._lost += 1
+        self._counts.lost += 1

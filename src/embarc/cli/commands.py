@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -55,6 +56,7 @@ def serve(
         str | None, typer.Option(help="debug, info, warning or error.  [env: EMBARC_LOG_LEVEL; info]")
     ] = None,
     listening_socket: Annotated[int | None, typer.Option(hidden=True)] = None,
+    shared_folder: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the service: the API, the dispatcher and, with --sandbox, a lending core to try it on."""
     from embarc.cli.server import serve_forever
@@ -74,8 +76,10 @@ def serve(
                 "log_level": log_level,
             },
         )
-        is_one = settings.processes == 1
-        exit_code = uvloop.run(serve_forever(settings, listening_socket) if is_one else supervise(settings))
+        if settings.processes > 1:
+            exit_code = uvloop.run(supervise(settings))
+        else:
+            exit_code = uvloop.run(serve_forever(settings, listening_socket, shared_folder))
     except EmbarcError as error:
         _fail(error)
     raise typer.Exit(exit_code)

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import uvicorn
 
@@ -51,6 +52,7 @@ class RunningServer:
         *,
         tell: Callable[[str], None] = print,
         listening: socket.socket | None = None,
+        shared_folder: Path | None = None,
     ) -> RunningServer:
         """Open, start and listen; when this returns, requests are answered. `tell` gets what is shown once.
 
@@ -66,7 +68,7 @@ class RunningServer:
                 one.stop()
 
         try:
-            service = await Service.open(settings, observer, on_broken=on_broken)
+            service = await Service.open(settings, observer, on_broken=on_broken, shared_folder=shared_folder)
         except BaseException:
             listening.close()
             raise
@@ -131,13 +133,15 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve_forever(settings: Settings, listening_socket: int | None = None) -> int:
+async def serve_forever(
+    settings: Settings, listening_socket: int | None = None, shared_folder: Path | None = None
+) -> int:
     """`embarc serve`: until SIGINT or SIGTERM. With the descriptor of an inherited socket it is one of several processes,
     and also stops when its standard input ends: then its supervisor is gone."""
     observer = Observer()
     log_to(observer, settings.log_level)
     inherited = None if listening_socket is None else socket.socket(fileno=listening_socket)
-    running = await RunningServer.open(settings, observer, listening=inherited)
+    running = await RunningServer.open(settings, observer, listening=inherited, shared_folder=shared_folder)
     _calm_the_interpreter()
     loop = asyncio.get_running_loop()
     if inherited is not None:

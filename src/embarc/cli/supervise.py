@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from embarc.app import Service
 from embarc.cli.server import listen, make_admin
@@ -35,9 +38,10 @@ async def supervise(settings: Settings, *, tell: Callable[[str], None] = print) 
     observer = Observer()
     log_to(observer, settings.log_level)
     listening = listen(settings.host, settings.port)
+    folder = Path(tempfile.mkdtemp(prefix="embarc-"))
     try:
         await _prepare(settings, observer, tell)
-        supervisor = _Supervisor(settings, listening, observer)
+        supervisor = _Supervisor(settings, listening, folder, observer)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, supervisor.stop)
@@ -52,6 +56,7 @@ async def supervise(settings: Settings, *, tell: Callable[[str], None] = print) 
         return max(await asyncio.gather(*running))
     finally:
         listening.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _prepare(settings: Settings, observer: Observer, tell: Callable[[str], None]) -> None:
@@ -63,10 +68,13 @@ async def _prepare(settings: Settings, observer: Observer, tell: Callable[[str],
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, listening: socket.socket, observer: Observer) -> None:
+    def __init__(
+        self, settings: Settings, listening: socket.socket, folder: Path, observer: Observer
+    ) -> None:
         self.is_stopping = False
         self._settings = settings
         self._listening = listening
+        self._folder = folder
         self._observe = observer
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._readers: dict[int, asyncio.Task[None]] = {}
@@ -116,6 +124,7 @@ class _Supervisor:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "embarc", "serve", "--listening-socket", str(descriptor)),
+            *("--shared-folder", str(self._folder)),
             env=os.environ | as_environment(replace(self._settings, processes=1)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
