@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 import uvloop
 
 from embarc import __version__
+from embarc.cli.failing import fail
+from embarc.cli.upkeep import audit, keys
 from embarc.core.errors import EmbarcError
 from embarc.settings import load_settings
 
@@ -65,7 +67,7 @@ def serve(
         )
         exit_code = uvloop.run(serve_forever(settings))
     except EmbarcError as error:
-        _fail(error)
+        fail(error)
     raise typer.Exit(exit_code)
 
 
@@ -86,40 +88,15 @@ def demo(
     try:
         exit_code = uvloop.run(run_demo(host=host, port=port, once=once))
     except EmbarcError as error:
-        _fail(error)
+        fail(error)
     raise typer.Exit(exit_code)
 
 
-audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
-
-
-@audit.command("verify")
-def audit_verify(
-    store: Annotated[
-        str | None, typer.Option(help="sqlite:///PATH  [env: EMBARC_STORE; sqlite:///embarc.db]")
-    ] = None,
-) -> None:
-    """Check that no entry was changed or taken out; exit 1 and tell where, if one was. The service may run meanwhile."""
-    from embarc.app import verify_audits
-
-    try:
-        settings = load_settings(os.environ, overrides={"store": store})
-        count, broken = verify_audits(settings.store)
-    except EmbarcError as error:
-        _fail(error)
-    for what in broken:
-        typer.echo(what, err=True)
-    typer.echo(f"{count} entries, {len(broken)} broken")
-    raise typer.Exit(1 if broken else 0)
+app.add_typer(keys, name="keys")
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-def _fail(error: EmbarcError) -> NoReturn:
-    typer.echo(f"embarc: {error}", err=True)
-    raise typer.Exit(2)
