@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hmac
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embarc.app import database_path, key_of
-from embarc.core.access import AuditHead, broken_links
+from embarc.core.access import AuditEntry, AuditHead, broken_links
 from embarc.core.errors import SettingsError
 from embarc.core.hook_config import parse_endpoint
+from embarc.engine.access import Access
 from embarc.settings import Settings
 from embarc.store.base import DataKey
 from embarc.store.keys import CommandKey, KeyFile, WrappingKey
@@ -95,6 +97,27 @@ async def rotate_data_keys(settings: Settings) -> tuple[int, int]:
     """
     async with _store(settings) as (store, vault):
         return await vault.rotate_data_keys(store)
+
+
+async def set_password(settings: Settings, username: str, password: str, tenant: str) -> None:
+    """Give an operator another password, for whoever has lost it. The service must not run. Raises `SettingsError`."""
+    async with _store(settings) as (store, _):
+        user = await store.get_user(tenant, username)
+        if user is None:
+            names = ", ".join(one.username for one in await store.list_users(tenant)) or "nobody"
+            raise SettingsError(f"Tenant {tenant} has no operator `{username}`. It has: {names}.")
+        hashed = await Access(store, monotonic=time.monotonic).hash_password(password)
+        await store.replace_user(replace(user, password_hash=hashed))
+        told = f'{{"username":{json.dumps(username)}}}'
+        await store.append_audit(
+            AuditEntry(
+                tenant=tenant,
+                username="(command line)",
+                action="embarc operators password",
+                resource_id=str(user.id),
+                after=told,
+            )
+        )
 
 
 def _target(settings: Settings, present: WrappingKey, to_file: str, to_command: str) -> WrappingKey:

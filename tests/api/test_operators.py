@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embarc.app import Service
+from embarc.observe import Observer
+from embarc.settings import Settings
 from embarc.testing.asgi import Client
 
 from .conftest import PASSWORD
@@ -134,3 +139,36 @@ async def test_the_audit_log_tells_that_a_password_was_changed_and_nothing_of_it
     for told in (made, changed, renamed, removed):
         assert "another password" not in str(told)
         assert "argon2" not in str(told)
+
+
+async def test_whoever_has_lost_the_password_gets_another_while_the_service_is_stopped(
+    tmp_path: Path,
+) -> None:
+    def run(name: str, password: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("embarc")), "operators", "password", name]
+        return subprocess.run(
+            [*command, "--store", settings.store],
+            input=f"{password}\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    settings = Settings(store=f"sqlite:///{tmp_path / 'embarc.db'}", port=0)
+    service = await Service.open(settings, Observer(), on_broken=pytest.fail)
+    await service.access.create_admin("a forgotten password")
+    in_use = await asyncio.to_thread(run, "admin", "a new password")
+    await service.stop()
+
+    short = await asyncio.to_thread(run, "admin", "short")
+    unknown = await asyncio.to_thread(run, "jane", "a new password")
+    done = await asyncio.to_thread(run, "admin", "a new password")
+
+    service = await Service.open(settings, Observer(), on_broken=pytest.fail)
+    admin = Client(service.app, "admin", "a new password")
+    assert (in_use.returncode, short.returncode, unknown.returncode, done.returncode) == (2, 2, 2, 0)
+    assert "It has: admin." in unknown.stderr
+    assert "a new password" not in done.stdout + done.stderr
+    (entry,) = (await admin.ok("GET", "audits"))["pageItems"]
+    assert (entry["username"], entry["action"]) == ("(command line)", "embarc operators password")
+    await service.stop()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from embarc.core.envelopes import body_for
 from embarc.core.hooks import ContentType, Endpoint
 from embarc.core.masking import is_secret, mask, redact
+from embarc.outbox.emitting import OutboxEvent
 
 SECRET_NAMES = [
     *("password", "Password", "PASSWORD", "repeatPassword", "passwordRepeat", "newPassword", "old_password"),
@@ -105,6 +106,20 @@ def test_a_form_has_what_was_stored() -> None:
 
     assert b"canary" not in body
     assert b"%2A%2A%2A%2A" in body
+
+
+def test_an_outbox_does_not_hold_them_either() -> None:
+    event = OutboxEvent(
+        entity_name="USER",
+        action_name="CREATE",
+        request='{"password" : "canary","n":1.0}',
+        response={"token": "canary"},
+    )
+
+    written = event.json()
+
+    assert "canary" not in written
+    assert '{"password" : "****","n":1.0}' in written
 
 
 def test_what_a_receiver_sends_back_of_a_credential_is_not_kept() -> None:

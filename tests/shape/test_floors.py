@@ -39,7 +39,7 @@ MAY_IMPORT = {
         "sandbox",
         "telemetry",
     },
-    "upkeep": {"core", "settings", "store", "app"},
+    "upkeep": {"core", "settings", "store", "engine", "app"},
     "cli": {"core", "settings", "observe", "receiver", "telemetry", "web", "app", "upkeep"},
 }
 """Each part, and the parts it may know. `testing` is shipped for tests and may know everything."""

@@ -8,12 +8,11 @@ from typing import Any
 import msgspec
 
 from embarc.api.access import read_permissions
-from embarc.core.access import ROLES, User, role_of
+from embarc.core.access import ROLES, SHORTEST_PASSWORD, User, role_of
 from embarc.core.fields import Fields
 from embarc.engine.operators import Operators
 from embarc.web.routes import Call, Route
 
-SHORTEST_PASSWORD = 12
 LONGEST_PASSWORD = 1000
 _FIELDS = ("fullName", "officeId", "role", "permissions", "password")
 

@@ -10,7 +10,7 @@ import uvloop
 
 from embarc import __version__
 from embarc.cli.failing import fail
-from embarc.cli.upkeep import audit, keys
+from embarc.cli.upkeep import audit, keys, operators
 from embarc.core.errors import EmbarcError
 from embarc.settings import load_settings
 
@@ -94,6 +94,7 @@ def demo(
 
 app.add_typer(audit, name="audit")
 app.add_typer(keys, name="keys")
+app.add_typer(operators, name="operators")
 
 
 @app.command()

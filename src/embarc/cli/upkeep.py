@@ -1,16 +1,18 @@
-"""`embarc audit` and `embarc keys`."""
+"""`embarc audit`, `embarc keys` and `embarc operators`."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from embarc.cli.failing import fail
-from embarc.core.errors import EmbarcError
+from embarc.core.access import SHORTEST_PASSWORD
+from embarc.core.errors import EmbarcError, SettingsError
 from embarc.core.events import timestamp_text
 from embarc.settings import Settings, load_settings
 
@@ -18,6 +20,7 @@ Store = Annotated[str | None, typer.Option(help="sqlite:///PATH  [env: EMBARC_ST
 
 audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 keys = typer.Typer(help="The keys that protect stored secrets.", no_args_is_help=True)
+operators = typer.Typer(help="The people who sign in.", no_args_is_help=True)
 
 
 @audit.command("verify")
@@ -96,6 +99,25 @@ def keys_rotate(
     typer.echo(f"{count} data keys wrapped anew")
     for line in following:
         typer.echo(line)
+
+
+@operators.command("password")
+def operators_password(
+    name: Annotated[str, typer.Argument(help="Who has lost it.")],
+    store: Store = None,
+    tenant: Annotated[str, typer.Option(help="Whose operator it is.")] = "default",
+) -> None:
+    """Set an operator's password, asked for or read from standard input. Stop the service first."""
+    from embarc.upkeep import set_password
+
+    password = typer.prompt("New password", hide_input=True, confirmation_prompt=sys.stdin.isatty())
+    try:
+        if len(password) < SHORTEST_PASSWORD:
+            raise SettingsError(f"A password must have at least {SHORTEST_PASSWORD} characters.")
+        asyncio.run(set_password(_settings(store), name, password, tenant))
+    except EmbarcError as error:
+        fail(error)
+    typer.echo(f"{name} has another password")
 
 
 def _settings(store: str | None) -> Settings:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from embarc.core.events import Author
 
+SHORTEST_PASSWORD = 12
+"""Characters of an operator's password."""
 ALL_FUNCTIONS = "ALL_FUNCTIONS"
 """Fineract's permission that stands for every other."""
 
