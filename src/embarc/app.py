@@ -16,11 +16,9 @@ from typing import Protocol
 from starlette.types import ASGIApp
 
 from embarc.api import doors
-from embarc.core.access import broken_links
 from embarc.core.addresses import AllowedNetwork, Policy, parse_allowed
 from embarc.core.catalogue import load_catalogue
 from embarc.core.errors import SettingsError
-from embarc.core.findings import Finding
 from embarc.core.hook_config import parse_endpoint
 from embarc.core.members import NUMBER_BITS, Member
 from embarc.engine.access import Access
@@ -44,8 +42,7 @@ from embarc.observe import Observer
 from embarc.sandbox import Sandbox
 from embarc.sandbox import build as build_sandbox
 from embarc.settings import Settings
-from embarc.store.sqlite import doctor as sqlite_doctor
-from embarc.store.sqlite.access import read_audits
+from embarc.store.keys import WrappingKey, choose_key
 from embarc.store.sqlite.store import SqliteStore
 from embarc.store.vault import Vault
 from embarc.telemetry import Metrics
@@ -114,7 +111,7 @@ class Service:
         worker = f"{os.uname().nodename}:{os.getpid()}"
 
         database.parent.mkdir(parents=True, exist_ok=True)
-        vault = Vault.from_file(database.with_name(database.name + ".key"))
+        vault = Vault(key_of(settings))
         store = await SqliteStore.open(
             database, parse_endpoint=parse_endpoint, vault=vault, on_broken=on_broken
         )
@@ -268,21 +265,17 @@ class Service:
         await self._store.close()
 
 
-def verify_audits(store: str) -> tuple[int, list[str]]:
-    """How many entries the audit log has, and what is wrong with their chains. May be asked beside a running service.
-
-    Raises `SettingsError` where there is no database.
-    """
-    path = database_path(store)
-    if not path.exists():
-        raise SettingsError(f"There is no database at {path}.")
-    entries = read_audits(path)
-    return len(entries), list(broken_links(entries))
-
-
-async def examine(settings: Settings, *, deep: bool) -> list[Finding]:
-    """What there is to tell about the store, beside whatever has it open. Raises `SettingsError`."""
-    return await asyncio.to_thread(sqlite_doctor.examine, database_path(settings.store), deep=deep)
+def key_of(settings: Settings) -> WrappingKey:
+    """The installation's key; made beside the embedded database where nothing else is set. Raises `SettingsError`."""
+    database = database_path(settings.store)
+    return choose_key(
+        key=settings.key,
+        key_file=settings.key_file,
+        key_command=settings.key_command,
+        beside=database.with_name(database.name + ".key"),
+        may_make=not database.exists(),
+        is_production=settings.production,
+    )
 
 
 def database_path(url: str) -> Path:

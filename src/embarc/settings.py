@@ -52,6 +52,19 @@ class Settings:
         "Password of the user `admin`, who is made at the first start on an empty store. Without it a random one is made and printed once.",
         secret=True,
     )
+    production: bool = _setting(
+        False, "Refuse to start with what is only good for trying: a key that lies beside the database."
+    )
+    key: str = _setting(
+        "",
+        "The key that protects stored secrets: 64 hexadecimal digits, as `openssl rand -hex 32` writes them. Without it, `key_file` or `key_command`, one is made beside the embedded database.",
+        secret=True,
+    )
+    key_file: str = _setting("", "A file with that key.")
+    key_command: str = _setting(
+        "",
+        "A command that wraps with a KMS or HSM instead: it is run with the word `wrap` or `unwrap`, gets lines of base64, and answers as many.",
+    )
     allow_private: tuple[str, ...] = _setting(
         (),
         "Private networks that hooks may point to: CIDRs, comma separated, each with an optional port (`10.1.0.0/16`, `127.0.0.0/8:9000`). Inside them plain http and any port are allowed too.",

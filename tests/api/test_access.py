@@ -1,74 +1,28 @@
-"""Who may call what: the matrix of routes, tenants and roles; API keys; throttling; the audit log."""
+"""Who may call: API keys, passwords, throttling; and the audit log. (Who may call what: `test_matrix.py`.)"""
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import re
-import subprocess
-import sys
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
+from argon2 import PasswordHasher
 
-from embarc.api.doors import BASE
 from embarc.app import Service
-from embarc.core.access import ROLES
+from embarc.core.errors import TooManyRequests, Unauthenticated
 from embarc.core.throttle import Throttle
+from embarc.engine.access import Access
 from embarc.testing.asgi import Client
+from embarc.testing.clock import ManualClock
 from embarc.testing.receiver import ScriptedReceiver
 
 from .conftest import PASSWORD
 
 EVENT = {"entityName": "CLIENT", "actionName": "CREATE", "clientId": 7, "response": {"resourceId": 7}}
-OPEN = {
-    "POST /authentication",
-    "GET /healthz",
-    "GET /readyz",
-    "GET /metrics",
-    "GET /.well-known/embarc/keys",
-    "GET /openapi.json",
-    "GET /docs",
-}
-READERS = {"viewer", "operator"}
-ALLOWED: dict[str, set[str]] = {
-    # The administrator may do everything and is not listed.
-    "GET /hooks/template": READERS | {"auditor"},
-    "GET /hooks": READERS | {"auditor"},
-    "POST /hooks": set(),
-    "GET /hooks/{hookId}": READERS | {"auditor"},
-    "GET /hooks/{hookId}/stats": READERS | {"auditor"},
-    "PUT /hooks/{hookId}": set(),
-    "POST /hooks/{hookId}": {"operator"},
-    "DELETE /hooks/{hookId}": set(),
-    "GET /events": READERS,
-    "POST /events": {"emitter"},
-    "GET /events/{eventId}": READERS,
-    "GET /deliveries": READERS,
-    "GET /deliveries/{deliveryId}": READERS,
-    "POST /deliveries/{deliveryId}": {"operator"},
-    "POST /replays": {"operator"},
-    "GET /replays": READERS,
-    "GET /replays/{replayId}": READERS,
-    "POST /replays/{replayId}": {"operator"},
-    "GET /permissions": set(),
-    "GET /apikeys": {"auditor"},
-    "POST /apikeys": set(),
-    "DELETE /apikeys/{keyId}": set(),
-    "GET /audits": {"auditor"},
-    "GET /tenants": set(),
-    "POST /tenants": set(),
-    "GET /clients": READERS,
-    "POST /clients": set(),
-    "GET /clients/{clientId}": READERS,
-    "PUT /clients/{clientId}": set(),
-    "POST /clients/{clientId}": set(),
-    "GET /offices": READERS,
-    "GET /offices/{officeId}": READERS,
-    "GET /users": READERS,
-}
 
 
 class KeyClient(Client):
@@ -77,14 +31,6 @@ class KeyClient(Client):
     def __init__(self, service: Service, key: str) -> None:
         super().__init__(service.app, "", "")
         self._authorization = f"Bearer {key}"
-
-
-@pytest.fixture
-async def keys(client: Client) -> dict[str, str]:
-    made = {}
-    for role in ROLES:
-        made[role] = (await client.ok("POST", "apikeys", {"name": role, "role": role}))["key"]
-    return made
 
 
 async def populated(client: Client, url: str) -> dict[str, str]:
@@ -113,76 +59,6 @@ async def populated(client: Client, url: str) -> dict[str, str]:
         "clientId": str(person["clientId"]),
         "officeId": "1",
     }
-
-
-def names_of(service: Service) -> list[str]:
-    return [f"{route.method} {route.path}" for route in service.routes]
-
-
-def filled(path: str, ids: dict[str, str]) -> str:
-    return BASE + re.sub(r"\{(\w+)\}", lambda found: ids[found[1]], path)
-
-
-def test_every_route_is_in_the_matrix(service: Service) -> None:
-    assert set(names_of(service)) == OPEN | set(ALLOWED)
-
-
-async def test_every_route_asks_for_a_credential_and_for_the_right_role(
-    service: Service, client: Client, keys: dict[str, str], receiver: ScriptedReceiver
-) -> None:
-    ids = await populated(client, receiver.url)
-    wrong = []
-    for name in ALLOWED:
-        method, path = name.split(" ")
-        target = filled(path, ids)
-        anonymous = await client.call(method, target, {}, authorization=None)
-        if anonymous.status != 401:
-            wrong.append((name, "nobody", anonymous.status))
-        for role in set(ROLES) - {"administrator"}:
-            answer = await KeyClient(service, keys[role]).call(
-                method, target, {} if method != "GET" else None
-            )
-            was_let_in = not (answer.status == 403 and "error.msg.not.authorized" in answer.body.decode())
-            if was_let_in != (role in ALLOWED[name]) or answer.status == 401:
-                wrong.append((name, role, answer.status))
-
-    assert wrong == []
-
-
-async def test_what_is_one_tenants_does_not_exist_for_another(
-    service: Service, client: Client, receiver: ScriptedReceiver
-) -> None:
-    ids = await populated(client, receiver.url)
-    stranger = KeyClient(service, (await client.ok("POST", "tenants", {"name": "acme"}))["key"])
-    leaks = []
-    for name in ALLOWED:
-        method, path = name.split(" ")
-        if "{" in path:
-            body: dict[str, Any] | None = None if method in ("GET", "DELETE") else {}
-            suffix = "?command=pause" if path == "/hooks/{hookId}" and method == "POST" else ""
-            if method == "POST" and not suffix:
-                suffix = "?command=activate" if "client" in path else "?command=cancel"
-            answer = await stranger.call(method, filled(path, ids) + suffix, body)
-            if answer.status not in (404, 403, 400) or any(
-                ids[name] in answer.body.decode() and answer.status == 200
-                for name in ids
-                if name != "officeId"
-            ):
-                leaks.append((name, answer.status))
-        elif method == "GET":
-            answer = await stranger.call(method, BASE + path)
-            assert answer.status in (200, 403)
-            found = answer.body.decode()
-            if any(f'"{ids[one]}"' in found for one in ("eventId", "deliveryId", "replayId", "keyId")):
-                leaks.append((name, answer.status))
-
-    assert leaks == []
-    assert (await stranger.ok("GET", "hooks")) == []
-    assert (await stranger.ok("GET", "events"))["pageItems"] == []
-    assert (await stranger.call("POST", "replays", {"hookId": int(ids["hookId"])})).status == 404
-    assert (await stranger.call("GET", "tenants")).status == 403
-    crossed = await stranger.call("GET", "hooks", None, **{"fineract-platform-tenantid": "default"})
-    assert crossed.status == 403
 
 
 async def test_a_key_works_until_it_is_revoked_and_shows_when_it_was_used(
@@ -331,27 +207,77 @@ async def test_every_change_is_in_the_audit_log_without_a_secret(
     assert "Password" in entries[4]["after"]["fingerprints"]
 
 
-async def test_an_entry_that_is_changed_or_taken_out_is_noticed(client: Client, tmp_path: Path) -> None:
-    for number in range(4):
-        await client.ok("POST", "apikeys", {"name": f"key-{number}", "role": "viewer"})
+async def test_an_unknown_user_costs_the_work_of_a_wrong_password(
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified: list[str] = []
+    verify = PasswordHasher.verify
 
-    well = await asyncio.to_thread(verify, tmp_path)
+    def counted(hasher: PasswordHasher, given: str | bytes, password: str | bytes) -> Any:
+        verified.append(str(given))
+        return verify(hasher, given, password)
+
+    monkeypatch.setattr(PasswordHasher, "verify", counted)
+    answers = [
+        await Client(service.app, username, "wrong").call("GET", "hooks")
+        for username in ("admin", "nobody", "nobody-else")
+    ]
+
+    assert len(verified) == 3
+    assert all(given.startswith("$argon2id$") for given in verified)
+    assert len({(answer.status, answer.body) for answer in answers}) == 1
+
+
+async def test_a_password_is_kept_as_argon2id(client: Client, tmp_path: Path) -> None:
+    password = "a canary of a password"
+    await client.ok("POST", "operators", {"username": "jane", "role": "viewer", "password": password})
+
     connection = apsw.Connection(str(tmp_path / "embarc.db"))
-    connection.execute("update audits set username = 'somebody' where number = 2")
-    changed = await asyncio.to_thread(verify, tmp_path)
-    connection.execute("delete from audits where number = 2")
-    gone = await asyncio.to_thread(verify, tmp_path)
+    kept = str(connection.execute("select password_hash from users where username = 'jane'").get)
     connection.close()
 
-    assert (well.returncode, well.stdout) == (0, "4 entries, 0 broken\n")
-    assert changed.returncode == 1
-    assert "entry 2 was changed" in changed.stderr
-    assert gone.returncode == 1
-    assert "entry 2 is missing" in gone.stderr
+    assert kept.startswith("$argon2id$v=19$")
+    assert password.encode() not in b"".join(file.read_bytes() for file in tmp_path.glob("embarc.db*"))
 
 
-def verify(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("embarc")), "audit", "verify", "--store"]
-    return subprocess.run(
-        [*command, f"sqlite:///{folder / 'embarc.db'}"], capture_output=True, text=True, check=False
-    )
+async def test_a_key_stops_working_when_it_expires(client: Client, service: Service) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    body = {"name": "core", "role": "viewer", "expiresAt": soon.isoformat()}
+    made = await client.ok("POST", "apikeys", body)
+    (listed,) = await client.ok("GET", "apikeys")
+
+    def in_two_hours() -> float:
+        return time.time() + 7200
+
+    later = Access(service._store, monotonic=time.monotonic, clock=in_two_hours)
+    now = Access(service._store, monotonic=time.monotonic)
+    header = {"authorization": f"Bearer {made['key']}"}
+
+    assert listed["expiresAt"].startswith(soon.strftime("%Y-%m-%dT%H:%M"))
+    assert (await now.authenticate(header)).username == "key:core"
+    with pytest.raises(Unauthenticated):
+        await later.authenticate(header)
+
+
+async def test_guessing_is_slowed_down_by_account_and_by_address(service: Service) -> None:
+    clock = ManualClock()
+    access = Access(service._store, monotonic=clock.now)
+
+    async def tries(username: str, client: str, count: int) -> list[str]:
+        found = []
+        for _ in range(count):
+            with pytest.raises((Unauthenticated, TooManyRequests)) as refused:
+                await access.sign_in(username, "wrong", client)
+            found.append(type(refused.value).__name__)
+        return found
+
+    wrong, slow = "Unauthenticated", "TooManyRequests"
+    assert await tries("admin", "10.0.0.1", 7) == [wrong] * 6 + [slow]
+    assert await tries("admin", "10.0.0.2", 1) == [wrong]  # another address: not slowed down yet
+    assert await tries("others", "10.0.0.1", 1) == [wrong]  # another account from there: not yet either
+    by_address = [kind for number in range(30) for kind in await tries(f"user-{number}", "10.0.0.1", 1)]
+    assert slow in by_address
+    by_account = [kind for number in range(60) for kind in await tries("admin", f"10.0.1.{number}", 1)]
+    assert slow in by_account
+    clock.advance(3600)
+    assert (await access.sign_in("admin", PASSWORD, "10.0.0.1")).username == "admin"

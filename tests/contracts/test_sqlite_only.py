@@ -15,7 +15,6 @@ from embarc.core.hooks import Endpoint
 from embarc.store.migrate import Migration, MigrationError, load_migrations, pending
 from embarc.store.sqlite.store import SqliteStore
 from embarc.store.sqlite.writer import Writer, connect
-from embarc.store.vault import CannotOpen, Vault
 from embarc.testing.clock import ManualClock
 from embarc.testing.lab import Factory, every_class
 
@@ -85,34 +84,6 @@ async def test_secrets_are_not_readable_in_the_file(tmp_path: Path) -> None:
 
     assert b"https://example.com/hook" in content
     assert b"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" not in content
-
-
-async def test_the_key_file_is_for_its_owner_only_and_needed(tmp_path: Path) -> None:
-    store = await opened(tmp_path / "embarc.db")
-    hook = await store.add_hook(Factory(ManualClock()).hook())
-    await store.close()
-    key_file = tmp_path / "embarc.db.key"
-    assert key_file.stat().st_mode & 0o077 == 0
-    assert (tmp_path / "embarc.db").stat().st_mode & 0o077 == 0
-
-    key_file.unlink()
-    store = await opened(tmp_path / "embarc.db")
-
-    with pytest.raises(CannotOpen):
-        await store.get_hook("default", hook.id)
-    await store.close()
-
-
-def test_a_sealed_value_opens_only_in_its_own_row() -> None:
-    vault = Vault(bytes(32))
-    sealed = vault.seal(b"secret", "default", "hooks", 1)
-
-    assert vault.open(sealed, "default", "hooks", 1) == b"secret"
-    for context in (("other", "hooks", 1), ("default", "hooks", 2)):
-        with pytest.raises(CannotOpen):
-            vault.open(sealed, *context)
-    with pytest.raises(CannotOpen):
-        Vault(b"1" * 32).open(sealed, "default", "hooks", 1)
 
 
 async def test_a_failing_piece_of_work_does_not_fail_the_others_of_its_commit(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from embarc.core.events import (
     timestamp_text,
 )
 from embarc.core.ids import EventKeys, delivery_id, event_id, parse_delivery_id, parse_event_id
-from embarc.core.masking import mask
 from embarc.core.schedules import DEFAULT_SCHEDULE, LONGEST_RETRY_AFTER, RetrySchedule, parse_retry_after
 
 NOW = 1_760_341_512.0
@@ -219,32 +218,6 @@ def test_ids_are_read_back(key: bytes, hook_id: int) -> None:
 def test_what_is_not_an_id_is_none(text: str) -> None:
     assert parse_event_id(text) is None
     assert parse_delivery_id(text) is None
-
-
-json_values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=10)),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(
-            st.sampled_from(["a", "password", "Token", "apiKey", "note", "pin", "secret"]), inner, max_size=4
-        ),
-    ),
-    max_leaves=12,
-)
-
-
-def masked(value: object) -> object:
-    if isinstance(value, dict):
-        secret = {"password", "token", "apikey", "pin", "secret"}
-        return {key: "****" if key.lower() in secret else masked(inner) for key, inner in value.items()}
-    return [masked(inner) for inner in value] if isinstance(value, list) else value
-
-
-@given(st.dictionaries(st.sampled_from(["x", "password"]), json_values, max_size=3))
-def test_masking_touches_the_values_of_secret_keys_and_nothing_else(value: dict[str, object]) -> None:
-    text = json.dumps(value, separators=(",", ":")).encode()
-
-    assert json.loads(mask(text)) == masked(value)
 
 
 def test_the_catalogue_names_what_was_probably_meant() -> None:

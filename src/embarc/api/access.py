@@ -14,7 +14,7 @@ from embarc.core.access import ROLES, ApiKey, AuditEntry, Caller
 from embarc.core.errors import Duplicate, Forbidden
 from embarc.core.events import timestamp_text
 from embarc.core.fields import Fields
-from embarc.engine.access import DEFAULT_TENANT, Access
+from embarc.engine.access import DEFAULT_TENANT, TENANT_HEADER, Access
 from embarc.engine.audit import AuditLog
 from embarc.store.base import Store
 from embarc.web.routes import Call, Route
@@ -32,7 +32,9 @@ def routes(access: Access, audit: AuditLog, store: Store, permissions: Sequence[
         if not isinstance(password, str) or not password:
             fields.fail("password", "cannot.be.blank", "The parameter `password` is mandatory.")
         fields.check()
-        caller = await access.sign_in(username or "", str(password), call.client)
+        caller = await access.sign_in(
+            username or "", str(password), call.client, call.headers.get(TENANT_HEADER) or DEFAULT_TENANT
+        )
         pair = base64.b64encode(f"{username}:{password}".encode()).decode()
         return {
             "username": caller.username,
@@ -53,7 +55,7 @@ def routes(access: Access, audit: AuditLog, store: Store, permissions: Sequence[
         fields = call.fields("apikey", _KEY_FIELDS)
         name = fields.text("name", required=True, longest=100)
         expires_at_ms = fields.moment("expiresAt")
-        wanted = _wanted(fields, permissions)
+        wanted = read_permissions(fields, permissions) or frozenset()
         if expires_at_ms is not None and expires_at_ms <= time.time() * 1000:
             fields.fail("expiresAt", "not.in.the.future", "The parameter `expiresAt` must be in the future.")
         fields.check()
@@ -182,28 +184,27 @@ def _check_operator(caller: Caller) -> None:
         raise Forbidden("Only operators of the installation, who belong to its default tenant, see tenants.")
 
 
-def _wanted(fields: Fields, permissions: Sequence[str]) -> frozenset[str]:
+def read_permissions(fields: Fields, known: Sequence[str], *, required: bool = True) -> frozenset[str] | None:
+    """What a request's `role` or `permissions` give; None where neither is there, or where it is noted as a mistake."""
     role, listed = fields.text("role"), fields.body.get("permissions")
+    if role is None and listed is None and not required:
+        return None
     if (role is None) == (listed is None):
         fields.fail("role", "one.of.role.or.permissions", "Give either a `role` or a list of `permissions`.")
-        return frozenset()
+        return None
     if role is not None:
         if role not in ROLES:
             fields.fail("role", "unknown", f"There is no role `{role[:50]}`. There are: {', '.join(ROLES)}.")
         return frozenset(ROLES.get(role, ()))
-    known = {*permissions, *(one for role in ROLES.values() for one in role)}
+    of_roles = {one for given in ROLES.values() for one in given}
     if (
         not isinstance(listed, list)
         or not listed
-        or any(one not in known for one in listed if isinstance(one, str))
+        or not all(isinstance(one, str) and (one in known or one in of_roles) for one in listed)
     ):
-        fields.fail(
-            "permissions", "invalid", "The parameter `permissions` must list some of GET /permissions."
-        )
-        return frozenset()
-    if not all(isinstance(one, str) for one in listed):
-        fields.fail("permissions", "invalid", "The parameter `permissions` must be a list of strings.")
-        return frozenset()
+        message = "The parameter `permissions` must list some of GET /permissions."
+        fields.fail("permissions", "invalid", message)
+        return None
     return frozenset(listed)
 
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from embarc.api import access as access_api
 from embarc.api import hooks as hooks_api
 from embarc.api import log
+from embarc.api import operators as operators_api
 from embarc.api import replays as replays_api
 from embarc.api.ingest import PERMISSION, Ingest
 from embarc.core.catalogue import Catalogue
@@ -20,6 +21,7 @@ from embarc.core.errors import StoreUnavailable
 from embarc.engine.access import Access
 from embarc.engine.audit import AuditLog
 from embarc.engine.hooks import Hooks
+from embarc.engine.operators import Operators
 from embarc.engine.ping import Pinger
 from embarc.engine.publish import Publisher
 from embarc.engine.read import Reader
@@ -37,6 +39,7 @@ _POST_EVENTS = frozenset(base + "/events" for base in BASES)
 _OF_ACCESS = {
     *("READ_PERMISSION", "READ_APIKEY", "CREATE_APIKEY", "DELETE_APIKEY", "READ_AUDIT", "READ_TENANT"),
     *("CREATE_TENANT", "UPDATE_HOOK"),
+    *("READ_OPERATOR", "CREATE_OPERATOR", "UPDATE_OPERATOR", "DELETE_OPERATOR"),
 }
 _EVENT_EXAMPLE = {
     "entityName": "CLIENT",
@@ -88,6 +91,7 @@ def build(
         {route.permission for route in routes if route.permission} | {PERMISSION} | _OF_ACCESS
     )
     routes += access_api.routes(access, audit, store, permissions)
+    routes += operators_api.routes(Operators(store, access), permissions, fingerprint)
     documented = [*routes, _post_events_route()]
 
     async def write_down(call: Call, route: Route, answer: Any) -> None:

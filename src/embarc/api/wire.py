@@ -11,7 +11,7 @@ import msgspec
 from embarc.core.catalogue import Catalogue
 from embarc.core.deliveries import Traffic
 from embarc.core.events import EventKind, timestamp_text
-from embarc.core.hook_config import CONTENT_TYPE, FIELDS, SECRET, URL, masked
+from embarc.core.hook_config import CONTENT_TYPE, FIELDS, SECRET, URL, masked, shown
 from embarc.core.hooks import Hook
 from embarc.engine.credentials import public_key
 from embarc.engine.hooks import TEMPLATES
@@ -77,7 +77,7 @@ def audited_hook(found: Hook, fingerprint: Callable[[str], str]) -> str:
     """A hook for the audit log: of its secrets only whether they are the same."""
     secrets = {name: fingerprint(value) for name, value in found.credentials.items()}
     secrets |= {f"{SECRET} {place}": fingerprint(one.text) for place, one in enumerate(found.secrets, 1)}
-    shown = {
+    told = {
         "id": found.id,
         "name": found.name,
         "displayName": found.display_name,
@@ -87,7 +87,7 @@ def audited_hook(found: Hook, fingerprint: Callable[[str], str]) -> str:
         "config": config(found.config),
         "fingerprints": secrets,
     }
-    return msgspec.json.encode(shown).decode()
+    return msgspec.json.encode(told).decode()
 
 
 def events(kinds: Iterable[EventKind]) -> list[dict[str, str]]:
@@ -136,10 +136,10 @@ def _schema_field(name: str, placeholder: str, *, required: bool) -> dict[str, A
 
 
 def _with_masked_secrets(found: Hook) -> dict[str, str]:
-    shown = {name: masked(value) for name, value in found.credentials.items()}
+    masked_values = {name: shown(name, value) for name, value in found.credentials.items()}
     if found.secrets:
-        shown[SECRET] = masked(found.secrets[0].text)
-    return {**found.config, **shown}
+        masked_values[SECRET] = masked(found.secrets[0].text)
+    return {**found.config, **masked_values}
 
 
 def _date(ms: int) -> list[int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 import uvloop
 
 from embarc import __version__
+from embarc.cli.failing import fail
+from embarc.cli.upkeep import audit, keys, operators
 from embarc.core.errors import EmbarcError
 from embarc.settings import load_settings
 
@@ -81,7 +83,7 @@ def serve(
         else:
             exit_code = uvloop.run(serve_forever(settings, listening_socket, shared_folder))
     except EmbarcError as error:
-        _fail(error)
+        fail(error)
     raise typer.Exit(exit_code)
 
 
@@ -102,7 +104,7 @@ def demo(
     try:
         exit_code = uvloop.run(run_demo(host=host, port=port, once=once))
     except EmbarcError as error:
-        _fail(error)
+        fail(error)
     raise typer.Exit(exit_code)
 
 
@@ -123,40 +125,16 @@ def doctor(
     try:
         code = run_doctor(load_settings(os.environ, overrides={"store": store}), deep=deep, as_json=as_json)
     except EmbarcError as error:
-        _fail(error)
+        fail(error)
     raise typer.Exit(code)
 
 
-audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
-
-
-@audit.command("verify")
-def audit_verify(
-    store: Annotated[
-        str | None, typer.Option(help="sqlite:///PATH  [env: EMBARC_STORE; sqlite:///embarc.db]")
-    ] = None,
-) -> None:
-    """Check that no entry was changed or taken out; exit 1 and tell where, if one was. The service may run meanwhile."""
-    from embarc.app import verify_audits
-
-    try:
-        settings = load_settings(os.environ, overrides={"store": store})
-        count, broken = verify_audits(settings.store)
-    except EmbarcError as error:
-        _fail(error)
-    for what in broken:
-        typer.echo(what, err=True)
-    typer.echo(f"{count} entries, {len(broken)} broken")
-    raise typer.Exit(1 if broken else 0)
+app.add_typer(keys, name="keys")
+app.add_typer(operators, name="operators")
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-def _fail(error: EmbarcError) -> NoReturn:
-    typer.echo(f"embarc: {error}", err=True)
-    raise typer.Exit(2)

@@ -8,9 +8,9 @@ import json
 from rich.console import Console
 from rich.table import Table
 
-from embarc.app import examine
 from embarc.core.findings import Level, worst
 from embarc.settings import Settings
+from embarc.upkeep import examine
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.CRITICAL: "red"}
 

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from embarc.core.events import Author
 
+SHORTEST_PASSWORD = 12
+"""Characters of an operator's password."""
 ALL_FUNCTIONS = "ALL_FUNCTIONS"
 """Fineract's permission that stands for every other."""
 
 
-_READING = (
-    "READ_HOOK",
-    "READ_EVENT",
-    "READ_DELIVERY",
-    "READ_REPLAY",
-    "READ_CLIENT",
-    "READ_OFFICE",
-    "READ_USER",
-)
+ALL_READING = "ALL_FUNCTIONS_READ"
+"""Fineract's permission that stands for every `READ_...`; here for all but those about who may call and who did what."""
+ABOUT_ACCESS = frozenset({"READ_APIKEY", "READ_AUDIT", "READ_OPERATOR", "READ_PERMISSION", "READ_TENANT"})
+"""What reads about access: each has to be given by name."""
+
 ROLES: dict[str, tuple[str, ...]] = {
     "administrator": (ALL_FUNCTIONS,),
-    "operator": (*_READING, "OPERATE_HOOK", "UPDATE_DELIVERY", "CREATE_REPLAY"),
-    "viewer": _READING,
-    "auditor": ("READ_AUDIT", "READ_APIKEY", "READ_HOOK"),
+    "operator": (ALL_READING, "OPERATE_HOOK", "UPDATE_DELIVERY", "CREATE_REPLAY"),
+    "viewer": (ALL_READING,),
+    "auditor": ("READ_AUDIT", "READ_APIKEY", "READ_OPERATOR", "READ_HOOK"),
     "emitter": ("CREATE_EVENT",),
 }
 """What each role may do, in Fineract's spelling of permissions."""
@@ -45,7 +44,15 @@ class Caller:
 
     def may(self, permission: str) -> bool:
         """Whether the caller holds this permission."""
-        return permission in self.permissions or ALL_FUNCTIONS in self.permissions
+        return (
+            permission in self.permissions
+            or ALL_FUNCTIONS in self.permissions
+            or (
+                ALL_READING in self.permissions
+                and permission.startswith("READ_")
+                and permission not in ABOUT_ACCESS
+            )
+        )
 
     @property
     def author(self) -> Author:
@@ -59,6 +66,11 @@ class Caller:
 
 
 _NOBODY = Caller(tenant="", user_id=0, username="", full_name="", office_id=0, permissions=frozenset())
+
+
+def role_of(permissions: frozenset[str]) -> str | None:
+    """The role that has exactly these permissions, or None."""
+    return next((role for role, given in ROLES.items() if frozenset(given) == permissions), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +132,25 @@ class AuditEntry:
         return hashlib.sha256(previous + json.dumps(told, separators=(",", ":")).encode()).digest()
 
 
-def broken_links(entries: Iterable[AuditEntry]) -> Iterator[str]:
-    """What is wrong with chains of entries, ordered by tenant and number: whatever was changed or taken out."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditHead:
+    """Where a tenant's chain ends: the number and digest of the last entry, signed with a key that the store has not."""
+
+    tenant: str
+    number: int
+    digest: bytes
+    signature: bytes
+
+
+def broken_links(
+    entries: Iterable[AuditEntry], heads: Iterable[AuditHead], sign: Callable[[str, int, bytes], bytes]
+) -> Iterator[str]:
+    """What is wrong with chains of entries, ordered by tenant and number: whatever was changed or taken out.
+
+    `sign` gives the signature that a head must have. Each digest covers the one before, so a head that is signed vouches
+    for the whole chain, and for where it ends.
+    """
+    ends: dict[str, tuple[int, bytes]] = {}
     tenant, number, previous = "", 0, b""
     for entry in entries:
         if entry.tenant != tenant:
@@ -130,6 +159,17 @@ def broken_links(entries: Iterable[AuditEntry]) -> Iterator[str]:
         if entry.number != number:
             yield f"tenant {tenant}: entry {number} is missing"
             number = entry.number
-        elif entry.digest != entry.chained(previous):
+        elif not hmac.compare_digest(entry.digest, entry.chained(previous)):
             yield f"tenant {tenant}: entry {number} was changed, or the one before it"
         previous = entry.digest
+        ends[tenant] = (number, previous)
+    for head in heads:
+        last, digest = ends.pop(head.tenant, (0, b""))
+        if not hmac.compare_digest(head.signature, sign(head.tenant, head.number, head.digest)):
+            yield f"tenant {head.tenant}: the signature of the log's end is wrong"
+        elif last < head.number:
+            yield f"tenant {head.tenant}: {head.number - last} entries are missing at the end, after entry {last}"
+        elif last > head.number or not hmac.compare_digest(digest, head.digest):
+            yield f"tenant {head.tenant}: the log does not end with what was signed as its end, entry {head.number}"
+    for tenant in ends:
+        yield f"tenant {tenant}: the signature of the log's end is missing"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -32,6 +33,8 @@ MOST_RETRIES = 50
 LONGEST_WAIT = 7 * 86_400
 MOST_CONCURRENCY = 64
 SLOWEST_RATE = 0.1
+SHORTEST_SHOWN = 8
+"""Characters of a secret whose last four may be shown."""
 FASTEST_RATE = 10_000
 
 URL = "Payload URL"
@@ -46,6 +49,7 @@ CLIENT_SECRET = "Client Secret"  # noqa: S105 - the field's name
 CLIENT_CERTIFICATE = "Client Certificate"
 CLIENT_KEY = "Client Key"
 CA_CERTIFICATE = "CA Certificate"
+HEADERS = "Headers"
 JWT_ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 
 REQUIRED_FOR = {
@@ -262,8 +266,10 @@ FIELDS = (
         apply=_filter,
     ),
     ConfigField(
-        name="Headers",
-        help="Further headers, one `Name: value` a line. Names that Embarc or HTTP itself sets are refused.",
+        name=HEADERS,
+        help="Further headers, one `Name: value` a line, their values shown like secrets: some are. Names that Embarc or HTTP "
+        "itself sets are refused.",
+        secret=True,
         placeholder="X-Partner: 17",
         code="validation.msg.hook.headers.invalid",
         apply=_headers,
@@ -366,6 +372,8 @@ FIELDS = (
     ),
 )
 _BY_NAME = {field.name: field for field in FIELDS}
+SECRET_FIELDS = frozenset(field.name for field in FIELDS if field.secret)
+"""Names of the fields whose values are write-only."""
 _BY_FOLDED = {field.name.casefold(): field for field in FIELDS}
 
 
@@ -391,7 +399,9 @@ def read_config(
     present = present or {}
     given = _by_field(fields)
     for name, value in present.items():
-        if given.get(name, masked(value)) == masked(value):
+        if name == HEADERS and name in given:
+            given[name] = _unmasked(given[name], value)
+        elif given.get(name, shown(name, value)) == shown(name, value):
             given[name] = value
     config: dict[str, str] = {}
     secrets: dict[str, str] = {}
@@ -407,7 +417,7 @@ def read_config(
                 )
             continue
         try:
-            if one.secret and value.startswith("****"):
+            if one.secret and (value.startswith("****") or (one.name == HEADERS and ": ****" in value)):
                 raise ValueError("this is how a secret is shown; give the secret itself")
             if one.name in (URL, TOKEN_URL):
                 value = checked_url(value)
@@ -424,7 +434,8 @@ def read_config(
         into[one.name] = value.lower() if one.name == CONTENT_TYPE else value
     _check_authentication(fields, endpoint.authentication, {**config, **secrets}, present)
     secret = secrets.pop(SECRET, None)
-    return ParsedConfig(config, endpoint, None if secret == present.get(SECRET) else secret, secrets)
+    is_known = hmac.compare_digest((secret or "").encode(), present.get(SECRET, "").encode())
+    return ParsedConfig(config, endpoint, None if is_known else secret, secrets)
 
 
 def _check_authentication(
@@ -462,13 +473,30 @@ def _check_authentication(
 
 def credentials_in_use(endpoint: Endpoint, credentials: Mapping[str, str]) -> dict[str, str]:
     """Of the stored credentials those that this endpoint's configuration uses."""
-    used = {*REQUIRED_FOR[endpoint.authentication]} | ({CLIENT_KEY} if endpoint.client_certificate else set())
+    used = {HEADERS, *REQUIRED_FOR[endpoint.authentication]} | (
+        {CLIENT_KEY} if endpoint.client_certificate else set()
+    )
     return {name: value for name, value in credentials.items() if name in used}
 
 
 def masked(secret: str) -> str:
-    """How a secret is shown after its creation. Of a key in PEM nothing is: its last letters are the same in all."""
-    return "****" if "-----" in secret else "****" + secret[-4:]
+    """How a secret is shown after its creation. Of a short one nothing is, and of a key in PEM neither: its last letters are
+    the same in all."""
+    return "****" if "-----" in secret or len(secret) < SHORTEST_SHOWN else "****" + secret[-4:]
+
+
+def shown(name: str, value: str) -> str:
+    """How the secret value of a field is shown: of header lines the names and each value masked."""
+    if name != HEADERS:
+        return masked(value)
+    pairs = (line.partition(": ") for line in parse_header_lines(value))
+    return "\n".join(f"{header}: {masked(text)}" for header, _, text in pairs)
+
+
+def _unmasked(given: str, present: str) -> str:
+    """Header lines of a request, those that are as they are shown with their values."""
+    known = dict(zip(shown(HEADERS, present).splitlines(), parse_header_lines(present), strict=True))
+    return "\n".join(known.get(line.strip(), line) for line in given.splitlines())
 
 
 def parse_endpoint(config: Mapping[str, str]) -> Endpoint:

@@ -71,7 +71,7 @@ class Endpoint:
     """Which of the subscribed events it wants; None: all."""
     is_thin: bool = False
     """Sends ids only."""
-    headers: tuple[str, ...] = ()
+    headers: tuple[str, ...] = field(repr=False, default=())
     """Further header lines, `Name: value`."""
     signature: Signature = Signature.HMAC
     authentication: Authentication = Authentication.NONE

@@ -52,10 +52,13 @@ class Access:
     async def authenticate(self, headers: Mapping[str, str], client: str = "") -> Caller:
         """The caller behind an `Authorization` header that came from the address `client`.
 
+        A user is one of a tenant: with a password the tenant header is a part of the name, and in the other tenant that
+        user does not exist. A key says itself whose it is, and a header that names another tenant is refused.
+
         Raises `Unauthenticated`, `TooManyRequests` after too many wrong ones, `Forbidden` for another tenant's header.
         """
-        caller = await self._caller(headers.get("authorization", ""), client)
         tenant = headers.get(TENANT_HEADER)
+        caller = await self._caller(headers.get("authorization", ""), tenant or DEFAULT_TENANT, client)
         if tenant is not None and tenant != caller.tenant:
             raise Forbidden("The tenant header names another tenant than the credential belongs to.")
         return caller
@@ -91,13 +94,13 @@ class Access:
                 f"API key with identifier `{key_id[:50]}` does not exist",
                 key_id[:50],
             )
-        self._accepted.clear()
+        self.forget()
 
     async def create_admin(self, password: str) -> bool:
         """Make the user `admin` of the default tenant where nobody can sign in yet."""
         if await self._store.has_users():
             return False
-        await self.add_admin(await asyncio.to_thread(self._hasher.hash, password))
+        await self.add_admin(await self.hash_password(password))
         return True
 
     async def add_admin(self, password_hash: str) -> None:
@@ -114,11 +117,18 @@ class Access:
             )
         )
 
-    async def _caller(self, authorization: str, client: str) -> Caller:
+    async def hash_password(self, password: str) -> str:
+        """The argon2id hash of a password, to be stored."""
+        return await asyncio.to_thread(self._hasher.hash, password)
+
+    def forget(self) -> None:
+        """Whoever is remembered has to show that the credential is still good: one of them was changed."""
+        self._accepted.clear()
+
+    async def _caller(self, authorization: str, tenant: str, client: str) -> Caller:
         # Only a keyed digest of the credential stays in memory.
-        digest = hashlib.blake2b(
-            authorization.encode("latin-1", "replace"), key=self._pepper, digest_size=16
-        ).digest()
+        told = f"{tenant}\n{authorization}".encode("latin-1", "replace")
+        digest = hashlib.blake2b(told, key=self._pepper, digest_size=16).digest()
         remembered = self._accepted.get(digest)
         if remembered and self._monotonic() < remembered[1]:
             return remembered[0]
@@ -127,20 +137,22 @@ class Access:
             caller, seconds = await self._key_holder(credential.strip(), client)
         else:
             username, password = _basic(authorization)
-            caller, seconds = await self.sign_in(username, password, client), _REMEMBER_SECONDS
+            caller, seconds = await self.sign_in(username, password, client, tenant), _REMEMBER_SECONDS
         while len(self._accepted) >= _REMEMBER:
             del self._accepted[next(iter(self._accepted))]
         self._accepted[digest] = (caller, self._monotonic() + seconds)
         return caller
 
-    async def sign_in(self, username: str, password: str, client: str = "") -> Caller:
+    async def sign_in(
+        self, username: str, password: str, client: str = "", tenant: str = DEFAULT_TENANT
+    ) -> Caller:
         """The user with this password; raises `Unauthenticated`, the same for an unknown name, or `TooManyRequests`."""
-        names = (f"{username}@{client}", f"@{client}", username)
+        names = (f"{tenant}/{username}@{client}", f"@{client}", f"{tenant}/{username}")
         self._check_throttles(names)
-        user = await self._store.get_user(DEFAULT_TENANT, username)
-        # An unknown user costs the same time as a wrong password.
-        if not user and not self._nobodys_hash:
-            self._nobodys_hash = await asyncio.to_thread(self._hasher.hash, os.urandom(16).hex())
+        # An unknown user costs the same work as a wrong password; the hash for that is made with whoever comes first.
+        if not self._nobodys_hash:
+            self._nobodys_hash = await self.hash_password(os.urandom(16).hex())
+        user = await self._store.get_user(tenant, username)
         matches = await asyncio.to_thread(
             self._matches, user.password_hash if user else self._nobodys_hash, password
         )

@@ -13,7 +13,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote_plus, urlencode
 
@@ -82,6 +82,12 @@ def constant_credential_lines(endpoint: Endpoint, credentials: Mapping[str, str]
             return [f"{endpoint.api_key_header}: {credentials[API_KEY]}"]
         case _:
             return []
+
+
+def sent_secrets(lines: Iterable[str]) -> list[bytes]:
+    """The values of header lines, those of `Authorization` without the name of the scheme."""
+    values = [line.partition(": ")[2] for line in lines]
+    return [value.removeprefix("Basic ").removeprefix("Bearer ").encode() for value in values]
 
 
 def authenticator(hook: Hook) -> Authenticator | None:

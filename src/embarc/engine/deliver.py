@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from embarc.core.attempts import Attempt, Outcome, Result
 from embarc.core.deliveries import Claim, Settlement, after
 from embarc.core.envelopes import body_for, delivery_lines
 from embarc.core.ids import event_id
-from embarc.engine.credentials import Authenticator, CannotAuthenticate
+from embarc.core.masking import redact
+from embarc.engine.credentials import CannotAuthenticate, sent_secrets
 from embarc.engine.registry import Prepared
 from embarc.net.base import OutboundRequest, Transport
 
@@ -43,9 +44,9 @@ class Deliverer:
             tls=prepared.tls,
         )
         if prepared.authenticator is None:
-            outcome = await self._transport.send(request)
+            outcome = _redacted(await self._transport.send(request), prepared.secrets)
         else:
-            outcome = await self._send_authenticated(request, claim, prepared.authenticator)
+            outcome = await self._send_authenticated(request, claim, prepared)
 
         return Settlement(
             claim=claim,
@@ -62,9 +63,11 @@ class Deliverer:
         )
 
     async def _send_authenticated(
-        self, request: OutboundRequest, claim: Claim, authenticator: Authenticator
+        self, request: OutboundRequest, claim: Claim, prepared: Prepared
     ) -> Outcome:
         """Send with a credential; once more with another one where it is refused. One timeout bounds it all."""
+        authenticator = prepared.authenticator
+        assert authenticator is not None  # noqa: S101 - the caller has looked
         began = time.monotonic()
         deadline = began + request.timeout_seconds
         outcome = Outcome(result=Result.CREDENTIAL)
@@ -86,6 +89,17 @@ class Deliverer:
                     timeout_seconds=max(deadline - time.monotonic(), 0.001),
                 )
             )
+            outcome = _redacted(outcome, (*prepared.secrets, *sent_secrets(lines)))
             if is_last or outcome.status != 401 or not authenticator.refused():
                 break
         return outcome
+
+
+def _redacted(outcome: Outcome, secrets: Sequence[bytes]) -> Outcome:
+    """The outcome without what a receiver has sent back of the credentials that it got."""
+    if not secrets or not (outcome.head or outcome.body):
+        return outcome
+    head, body = redact(outcome.head, secrets), redact(outcome.body, secrets)
+    return (
+        outcome if head is outcome.head and body is outcome.body else replace(outcome, head=head, body=body)
+    )

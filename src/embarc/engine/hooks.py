@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -197,7 +198,7 @@ class Hooks:
                 parse_secret(given)
             except ValueError as error:
                 fields.fail_code("secret", "validation.msg.hook.secret.invalid", str(error))
-            if any(given == one.text for one in hook.secrets):
+            if any(hmac.compare_digest((given or "").encode(), one.text.encode()) for one in hook.secrets):
                 fields.fail_code(
                     "secret", "validation.msg.hook.secret.known", "The hook has this secret already."
                 )

@@ -16,6 +16,7 @@ from embarc.engine.credentials import (
     authenticator,
     constant_credential_lines,
     public_key,
+    sent_secrets,
     signing_function,
     tls_material,
 )
@@ -32,6 +33,8 @@ class Prepared:
     constant_lines: tuple[str, ...] = field(repr=False)  # they carry credentials
     why_held: str
     """Why the hook may not receive; empty where it may."""
+    secrets: tuple[bytes, ...] = field(repr=False)
+    """What an answer must not show in the log: values that are sent, and what they are made of."""
     authenticator: Authenticator | None = field(repr=False, default=None)
     tls: TlsMaterial | None = field(repr=False, default=None)
 
@@ -42,6 +45,10 @@ class Prepared:
         held = (
             "the hook is not active" if not hook.is_active else "the hook is paused" if hook.is_paused else ""
         )
+        credential_lines = [
+            *endpoint.headers,
+            *constant_credential_lines(endpoint, hook.credentials),
+        ]
         secrets = [
             (one.text, None if one.expires_at_ms is None else one.expires_at_ms / 1000)
             for one in hook.secrets
@@ -52,12 +59,9 @@ class Prepared:
                 secrets if endpoint.signature is not Signature.ED25519 else [],
                 sign=signing_function(hook.signing_key) if endpoint.signature is not Signature.HMAC else None,
             ),
-            (
-                *envelopes.constant_lines(hook),
-                *endpoint.headers,
-                *constant_credential_lines(endpoint, hook.credentials),
-            ),
+            (*envelopes.constant_lines(hook), *credential_lines),
             held,
+            (*sent_secrets(credential_lines), *(value.encode() for value in hook.credentials.values())),
             authenticator(hook),
             tls_material(hook),
         )

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from embarc.core.masking import mask
+
 TABLE = "embarc_outbox"
 
 _DDL = {
@@ -42,7 +44,7 @@ class OutboxEvent:
     response: Mapping[str, Any] = field(default_factory=dict)
 
     def json(self) -> str:
-        """The event as `POST /events` takes it."""
+        """The event as `POST /events` takes it, with the values of secret keys (`password`, ...) masked already."""
         members: dict[str, Any] = {
             "entityName": self.entity_name,
             "actionName": self.action_name,
@@ -56,7 +58,8 @@ class OutboxEvent:
         written = json.dumps({name: value for name, value in members.items() if value is not None})
         request = self.request.decode() if isinstance(self.request, bytes) else self.request
         text = request if isinstance(request, str) else json.dumps(request)
-        return f'{written[:-1]}, "request": {text or "{}"}, "response": {json.dumps(dict(self.response))}}}'
+        whole = f'{written[:-1]}, "request": {text or "{}"}, "response": {json.dumps(dict(self.response))}}}'
+        return mask(whole.encode()).decode()
 
 
 class _Executes(Protocol):

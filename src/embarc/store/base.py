@@ -132,7 +132,72 @@ class DeliveryFilter:
     until_ms: int | None = None
 
 
-class Store(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataKey:
+    """A key that seals what is one tenant's, as it lies in the store: wrapped by the installation's key."""
+
+    tenant: str
+    key_id: bytes
+    wrapped: bytes = field(repr=False)
+    wrapped_by: str
+    """The id of the installation's key."""
+    created_at_ms: int = 0
+    is_retired: bool = False
+    """Nothing is sealed with it any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A sealed value and its place."""
+
+    tenant: str
+    table: str
+    row: int | str
+    column: str
+    value: bytes = field(repr=False)
+
+
+class DataKeys(Protocol):
+    """The part of a store that `Vault` asks for: wrapped keys, and what lies sealed with them.
+
+    Every table with a sealed column is named in `list_stale_seals`, `replace_seal` and `remove_retired_data_keys`.
+    """
+
+    async def list_data_keys(self) -> Sequence[DataKey]:
+        """All of them, by tenant, retired ones too."""
+        ...
+
+    async def add_data_key(self, key: DataKey) -> bool:
+        """Store a tenant's first data key, with the store's time. False, and nothing done, where the tenant has one that is
+        in force, or where the others are wrapped by another key than this one is: then it was rotated meanwhile.
+
+        With the installation's own (tenant ``""``) the heads of audit logs that are not signed yet are signed.
+        """
+        ...
+
+    async def rewrap_data_keys(self, keys: Sequence[DataKey]) -> bool:
+        """Replace `wrapped` and `wrapped_by` of all data keys in one transaction; False, with nothing done, where these are
+        not exactly those that are there."""
+        ...
+
+    async def succeed_data_keys(self, keys: Sequence[DataKey]) -> None:
+        """Let each of these take the place of its tenant's key, which is retired; one transaction."""
+        ...
+
+    async def list_stale_seals(self, *, limit: int) -> Sequence[Sealed]:
+        """Values whose data key (bytes 2 to 9) is retired or unknown: what an older format sealed is among them."""
+        ...
+
+    async def replace_seal(self, sealed: Sealed, value: bytes) -> bool:
+        """Put the value in the place of what is there; False where that is not `sealed.value` any more."""
+        ...
+
+    async def remove_retired_data_keys(self) -> int:
+        """Delete retired data keys that nothing is sealed with; returns how many."""
+        ...
+
+
+class Store(DataKeys, Protocol):
     """Durable memory."""
 
     # -- the queue ---------------------------------------------------------------------------------------------
@@ -325,6 +390,18 @@ class Store(Protocol):
         """The user, or None."""
         ...
 
+    async def list_users(self, tenant: str) -> Sequence[User]:
+        """The tenant's users by name."""
+        ...
+
+    async def replace_user(self, user: User) -> bool:
+        """Replace full name, office, permissions and password of the user (tenant, id); False where there is none."""
+        ...
+
+    async def remove_user(self, tenant: str, user_id: int) -> bool:
+        """Delete a user; False where there is none."""
+        ...
+
     async def has_users(self) -> bool:
         """Whether anybody can sign in at all."""
         ...
@@ -358,7 +435,11 @@ class Store(Protocol):
         ...
 
     async def append_audit(self, entry: AuditEntry) -> AuditEntry:
-        """Add an entry at the end of its tenant's chain; the returned one has its number, time and digest."""
+        """Add an entry at the end of its tenant's chain; the returned one has its number, time and digest.
+
+        In the same transaction the chain's head is replaced: number and digest of this entry, signed by
+        `Vault.sign_head`. Without it nobody would notice that the newest entries were taken out.
+        """
         ...
 
     async def list_audits(self, tenant: str, *, before: int, limit: int) -> Sequence[AuditEntry]:

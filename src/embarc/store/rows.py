@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 
-from embarc.core.access import ApiKey, AuditEntry, User
+from embarc.core.access import ApiKey, AuditEntry, AuditHead, User
 from embarc.core.attempts import Attempt, Outcome, Result
 from embarc.core.deliveries import Settlement, State, Traffic
 from embarc.core.events import Event, EventKind
+from embarc.core.hook_config import SECRET_FIELDS
 from embarc.core.hooks import Endpoint, Hook, SigningSecret
 from embarc.core.replays import ReplayJob, ReplayState, Selection
-from embarc.store.base import DeliveryRecord, EventRecord
+from embarc.store.base import DataKey, DeliveryRecord, EventRecord, Sealed
 from embarc.store.vault import Vault
 
 Row = Sequence[Any]
@@ -35,6 +36,9 @@ class HookRows:
         sealed = _decode(self._vault.open(row[9], row[1], "hooks", row[0], "secrets"))
         if isinstance(sealed, list):  # as the first version wrote them
             sealed = {"signing": [(text, None) for text in sealed], "key": "", "credentials": {}}
+        credentials: dict[str, str] = sealed["credentials"]
+        for name in SECRET_FIELDS & config.keys():  # written when it was not a secret yet
+            credentials[name] = config.pop(name)
         return Hook(
             id=row[0],
             tenant=row[1],
@@ -45,10 +49,10 @@ class HookRows:
             is_paused=bool(row[6]),
             subscriptions=tuple(EventKind(entity, action) for entity, action in _decode(row[7])),
             config=config,
-            endpoint=self._parse_endpoint(config),
+            endpoint=self._parse_endpoint(config | credentials),
             secrets=tuple(SigningSecret(text, expires_at_ms) for text, expires_at_ms in sealed["signing"]),
             signing_key=sealed["key"],
-            credentials=sealed["credentials"],
+            credentials=credentials,
             version=row[10],
             created_at_ms=row[11],
             updated_at_ms=row[12],
@@ -171,8 +175,25 @@ def to_replay(row: Row) -> ReplayJob:
     )
 
 
+def to_data_key(row: Row) -> DataKey:
+    """The key of one row of `list_data_keys`."""
+    return DataKey(
+        tenant=row[0],
+        key_id=bytes(row[1]),
+        wrapped=bytes(row[2]),
+        wrapped_by=row[3],
+        created_at_ms=row[4],
+        is_retired=bool(row[5]),
+    )
+
+
+def to_sealed(row: Row) -> Sealed:
+    """The value of one row of `list_stale_seals`."""
+    return Sealed(tenant=row[0], table=row[1], row=row[2], column=row[3], value=bytes(row[4]))
+
+
 def to_user(row: Row) -> User:
-    """The user of one row of `get_user`."""
+    """The user of one row of `get_user` or `list_users`."""
     return User(
         id=row[0],
         tenant=row[1],
@@ -228,3 +249,8 @@ def to_audit(row: Row) -> AuditEntry:
         after=row[7],
         digest=bytes(row[8]),
     )
+
+
+def to_audit_head(row: Row) -> AuditHead:
+    """The head of one row of `list_audit_heads`."""
+    return AuditHead(tenant=row[0], number=row[1], digest=bytes(row[2]), signature=bytes(row[3]))

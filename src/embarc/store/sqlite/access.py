@@ -9,14 +9,15 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from embarc.core.access import ApiKey, AuditEntry, User
+from embarc.core.access import ApiKey, AuditEntry, AuditHead, User
 from embarc.store import rows
 from embarc.store.queries import load_queries
-from embarc.store.sqlite.database import PACKAGE, Database
+from embarc.store.sqlite.database import PACKAGE
+from embarc.store.sqlite.keys import StoreKeys
 from embarc.store.sqlite.writer import connect
 
 
-class StoreAccess(Database):
+class StoreAccess(StoreKeys):
     """Who may do what, and who did."""
 
     async def add_user(self, user: User) -> User | None:
@@ -37,6 +38,17 @@ class StoreAccess(Database):
     async def get_user(self, tenant: str, username: str) -> User | None:
         found = await self._rows("get_user", (tenant, username))
         return rows.to_user(found[0]) if found else None
+
+    async def list_users(self, tenant: str) -> Sequence[User]:
+        return [rows.to_user(row) for row in await self._rows("list_users", (tenant,))]
+
+    async def replace_user(self, user: User) -> bool:
+        permissions = msgspec.json.encode(sorted(user.permissions)).decode()
+        values = (user.full_name, user.office_id, permissions, user.password_hash, user.tenant, user.id)
+        return await self._change("update_user", lambda now: values)
+
+    async def remove_user(self, tenant: str, user_id: int) -> bool:
+        return await self._change("delete_user", lambda now: (tenant, user_id))
 
     async def has_users(self) -> bool:
         return bool((await self._rows("has_users", ()))[0][0])
@@ -84,6 +96,7 @@ class StoreAccess(Database):
             numbered = replace(entry, number=number, at_ms=self._now())
             chained = replace(numbered, digest=numbered.chained(previous))
             connection.execute(self._sql["insert_audit"], rows.audit_values(chained))
+            self._put_head(connection, chained.tenant, chained.number, chained.digest)
             return chained
 
         return await self._write(work)
@@ -92,11 +105,13 @@ class StoreAccess(Database):
         return [rows.to_audit(row) for row in await self._rows("list_audits", (tenant, before, limit))]
 
 
-def read_audits(path: Path) -> Sequence[AuditEntry]:
-    """Everybody's entries by tenant and number, read beside whoever has the database open."""
-    connection = connect(path, read_only=True)
+def read_audits(path: Path) -> tuple[Sequence[AuditEntry], Sequence[AuditHead]]:
+    """Everybody's entries by tenant and number, and the heads, read beside whoever has the database open."""
+    connection, queries = connect(path, read_only=True), load_queries(PACKAGE)
     try:
-        found = connection.execute(load_queries(PACKAGE)["all_audits"])
-        return [rows.to_audit(row) for row in found]
+        with connection:  # one snapshot of both
+            entries = [rows.to_audit(row) for row in connection.execute(queries["all_audits"])]
+            heads = [rows.to_audit_head(row) for row in connection.execute(queries["list_audit_heads"])]
+        return entries, heads
     finally:
         connection.close()

@@ -437,3 +437,64 @@ select display_name
 from hooks
 where not is_active and inactive_because <> ''
 order by inactive_since_ms;
+
+-- list_data_keys
+select tenant, key_id, wrapped, wrapped_by, created_at_ms, is_retired
+from data_keys
+order by tenant, created_at_ms;
+
+-- insert_data_key
+-- Not where the keys that are there are wrapped by another one: it was rotated, and whoever asks does not know yet.
+insert into data_keys (key_id, tenant, wrapped, wrapped_by, created_at_ms)
+select ?1, ?2, ?3, ?4, ?5
+where not exists (select 1 from data_keys where wrapped_by <> ?4)
+on conflict do nothing
+returning 1;
+
+-- rewrap_data_key
+update data_keys set wrapped = ?, wrapped_by = ? where key_id = ?;
+
+-- count_data_keys
+select count(*) from data_keys;
+
+-- retire_data_key
+update data_keys set is_retired = 1 where tenant = ?;
+
+-- list_stale_seals
+-- The data key's id is the second to ninth byte of every sealed value.
+select h.tenant, 'hooks', h.id, 'secrets', h.sealed_secrets
+from hooks h
+left join data_keys k on k.key_id = substr(h.sealed_secrets, 2, 8)
+where k.key_id is null or k.is_retired
+limit ?;
+
+-- replace_seal_in_hooks
+update hooks set sealed_secrets = ? where id = ? and sealed_secrets = ?;
+
+-- remove_retired_data_keys
+delete from data_keys
+where is_retired and not exists (select 1 from hooks h where substr(h.sealed_secrets, 2, 8) = data_keys.key_id);
+
+-- put_audit_head
+insert into audit_heads (tenant, number, digest, signature) values (?, ?, ?, ?)
+on conflict (tenant) do update set number = excluded.number, digest = excluded.digest, signature = excluded.signature;
+
+-- unsigned_audit_heads
+select tenant, number, digest from audit_heads where signature = x'';
+
+-- list_audit_heads
+select tenant, number, digest, signature from audit_heads order by tenant;
+
+-- list_users
+select id, tenant, username, full_name, office_id, permissions, password_hash
+from users
+where tenant = ?
+order by username;
+
+-- update_user
+update users
+set full_name = ?, office_id = ?, permissions = ?, password_hash = ?
+where tenant = ? and id = ?;
+
+-- delete_user
+delete from users where tenant = ? and id = ?;

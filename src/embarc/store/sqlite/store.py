@@ -13,12 +13,13 @@ from embarc.core.hooks import Endpoint, Hook
 from embarc.core.members import Attendance, Member
 from embarc.store import rows
 from embarc.store.sqlite.access import StoreAccess
+from embarc.store.sqlite.keys import StoreKeys
 from embarc.store.sqlite.log import StoreLog
 from embarc.store.sqlite.queue import StoreQueue
 from embarc.store.vault import Vault
 
 
-class SqliteStore(StoreQueue, StoreLog, StoreAccess):
+class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKeys):
     """`Store` over one SQLite file. Open one with `SqliteStore.open`."""
 
     _hook_rows: rows.HookRows
@@ -37,17 +38,26 @@ class SqliteStore(StoreQueue, StoreLog, StoreAccess):
         """Open the database, made and migrated where needed; the key lies beside it unless a vault is given.
 
         `inline` is for simulations: no threads, and not durable. Raises `SettingsError` where another process has it
-        open, `MigrationError` where it is too new.
+        open, `MigrationError` where it is too new, `CannotOpen` where the vault's key is not the one of its data keys.
         """
-        store = cls(path, clock, on_broken=on_broken, inline=inline)
+        path.parent.mkdir(parents=True, exist_ok=True)
         vault = vault or Vault.from_file(path.with_name(path.name + ".key"))
+        store = cls(path, clock, on_broken=on_broken, inline=inline)
+        store._vault = vault
         store._hook_rows = rows.HookRows(vault, parse_endpoint)
-        await store.end_leases()
+        try:
+            await vault.unlock(store)
+            await store.end_leases()
+        except BaseException:
+            await store.close()
+            raise
         return store
 
     # -- hooks -------------------------------------------------------------------------------------------------
 
     async def add_hook(self, hook: Hook) -> Hook:
+        await self._vault.ready(self, hook.tenant)
+
         def work(connection: apsw.Connection) -> int:
             now = self._now()
             values = (hook.tenant, *self._hook_rows.values(hook), now, now)
@@ -61,6 +71,8 @@ class SqliteStore(StoreQueue, StoreLog, StoreAccess):
         return await self._stored(hook.tenant, hook_id)
 
     async def replace_hook(self, hook: Hook) -> Hook | None:
+        await self._vault.ready(self, hook.tenant)
+
         def work(connection: apsw.Connection) -> bool:
             values = (
                 *self._hook_rows.values(hook),
