@@ -27,6 +27,7 @@ from embarc.engine.deliver import Deliverer
 from embarc.engine.dispatch import Dispatcher
 from embarc.engine.health import Health
 from embarc.engine.hooks import Hooks
+from embarc.engine.kinds import Kinds
 from embarc.engine.ping import Pinger
 from embarc.engine.prune import Pruner
 from embarc.engine.publish import Publisher
@@ -105,7 +106,7 @@ class Service:
             database, parse_endpoint=parse_endpoint, vault=vault, on_broken=on_broken
         )
         transport = CurlTransport(policy=policy, resolver=SystemResolver())
-        catalogue = load_catalogue()
+        kinds = Kinds(store, load_catalogue(), observe=observer, is_open=settings.open_catalogue)
         registry = Registry(store)
 
         async def hooks_changed() -> None:
@@ -130,12 +131,11 @@ class Service:
 
         hooks = Hooks(
             store,
-            catalogue,
+            kinds,
             policy,
             on_change=hooks_changed,
             clock=time.time,
             observe=observer,
-            is_open_catalogue=settings.open_catalogue,
         )
         deliverer = Deliverer(transport, clock=time.time, chance=random.random, worker=worker)
         dispatcher = Dispatcher(
@@ -193,12 +193,11 @@ class Service:
             audit=AuditLog(store),
             store=store,
             fingerprint=vault.fingerprint,
-            catalogue=catalogue,
+            kinds=kinds,
             check=store.check,
             metrics=Metrics(observer).render,
             observe=observer,
             sandbox_routes=sandbox.routes if sandbox else [],
-            is_open_catalogue=settings.open_catalogue,
         )
         background: list[Background] = [replays, pruner, *([relay] if relay else [])]
         return cls(app, routes, store, registry, transport, dispatcher, access, sandbox, background, observer)

@@ -24,6 +24,7 @@ NAMES = {
     "hook.recovered": "A failing endpoint answers again; sending begins slowly.",
     "hook.disabled": "A hook was disabled: its receiver asked for it, or nothing has succeeded for days.",
     "hooks.changed": "The hooks in memory were read again.",
+    "kind.added": "An event of a new kind was published, and the kind added to its tenant's catalogue.",
     "pruning.failed": "Old history could not be deleted, and is tried again in the next round.",
     "relay.failed": "The outbox could not be read or published from, and is tried again.",
     "relay.published": "Events of an outbox were accepted.",

@@ -53,6 +53,9 @@ ALLOWED: dict[str, set[str]] = {
     "GET /replays": READERS,
     "GET /replays/{replayId}": READERS,
     "POST /replays/{replayId}": {"operator"},
+    "GET /eventkinds": READERS | {"auditor"},
+    "POST /eventkinds": set(),
+    "GET /eventkinds/{kind}": READERS | {"auditor"},
     "GET /permissions": set(),
     "GET /apikeys": {"auditor"},
     "POST /apikeys": set(),
@@ -99,6 +102,7 @@ async def populated(client: Client, url: str) -> dict[str, str]:
     event_id = (await client.ok("POST", "events", EVENT))["eventId"]
     replay = await client.ok("POST", "replays", {"hookId": hook_id})
     key = await client.ok("POST", "apikeys", {"name": "another", "role": "viewer"})
+    kind = await client.ok("POST", "eventkinds", {"entityName": "CARD", "actionName": "OPEN"})
     person = await client.ok(
         "POST",
         "clients",
@@ -112,6 +116,7 @@ async def populated(client: Client, url: str) -> dict[str, str]:
         "keyId": key["resourceIdentifier"],
         "clientId": str(person["clientId"]),
         "officeId": "1",
+        "kind": kind["resourceIdentifier"],
     }
 
 
@@ -315,6 +320,7 @@ async def test_every_change_is_in_the_audit_log_without_a_secret(
         "POST /hooks",
         "POST /replays",
         "POST /apikeys",
+        "POST /eventkinds",
         "POST /hooks/{hookId}?command=rotateSecret",
         "PUT /hooks/{hookId}",
         "POST /hooks/{hookId}?command=pause",
@@ -322,13 +328,13 @@ async def test_every_change_is_in_the_audit_log_without_a_secret(
     ]
     assert {entry["username"] for entry in entries} == {"admin"}
     assert entries[0]["before"] is None
-    assert entries[5]["before"]["isPaused"] is False
-    assert entries[5]["after"]["isPaused"] is True
-    assert entries[3]["before"]["fingerprints"]["Secret 1"] == entries[3]["after"]["fingerprints"]["Secret 2"]
+    assert entries[6]["before"]["isPaused"] is False
+    assert entries[6]["after"]["isPaused"] is True
+    assert entries[4]["before"]["fingerprints"]["Secret 1"] == entries[4]["after"]["fingerprints"]["Secret 2"]
     assert entries[-1]["after"] is None
     assert secret not in str(page)
     assert "canary-password" not in str(page)
-    assert "Password" in entries[4]["after"]["fingerprints"]
+    assert "Password" in entries[5]["after"]["fingerprints"]
 
 
 async def test_an_entry_that_is_changed_or_taken_out_is_noticed(client: Client, tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embarc.api import access as access_api
+from embarc.api import eventkinds, log
 from embarc.api import hooks as hooks_api
-from embarc.api import log
 from embarc.api import replays as replays_api
 from embarc.api.ingest import PERMISSION, Ingest
-from embarc.core.catalogue import Catalogue
 from embarc.core.errors import StoreUnavailable
 from embarc.engine.access import Access
 from embarc.engine.audit import AuditLog
 from embarc.engine.hooks import Hooks
+from embarc.engine.kinds import Kinds
 from embarc.engine.ping import Pinger
 from embarc.engine.publish import Publisher
 from embarc.engine.read import Reader
@@ -64,19 +64,17 @@ def build(
     audit: AuditLog,
     store: Store,
     fingerprint: Callable[[str], str],
-    catalogue: Catalogue,
+    kinds: Kinds,
     check: Callable[[], Awaitable[None]],
     metrics: Callable[[], bytes],
     observe: Observe,
     sandbox_routes: Sequence[Route],
-    is_open_catalogue: bool,
 ) -> tuple[ASGIApp, list[Route]]:
     """The ASGI application of the service, and every route that it answers."""
-    ingest = Ingest(
-        publisher.publish, access.authenticate, catalogue, observe, is_open_catalogue=is_open_catalogue
-    )
+    ingest = Ingest(publisher.publish, access.authenticate, kinds, observe)
     routes = [
-        *hooks_api.routes(hooks, catalogue, reader, replays, pinger, fingerprint),
+        *hooks_api.routes(hooks, kinds, reader, replays, pinger, fingerprint),
+        *eventkinds.routes(kinds),
         *log.routes(reader, replayer),
         *replays_api.routes(replays),
         *(

@@ -18,6 +18,10 @@ _READING = (
     "READ_EVENT",
     "READ_DELIVERY",
     "READ_REPLAY",
+    "READ_EVENTKIND",
+    "READ_CONFIGURATION",
+    "READ_NOTIFICATION",
+    "READ_BUSINESS_DATE",
     "READ_CLIENT",
     "READ_OFFICE",
     "READ_USER",
@@ -26,7 +30,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "administrator": (ALL_FUNCTIONS,),
     "operator": (*_READING, "OPERATE_HOOK", "UPDATE_DELIVERY", "CREATE_REPLAY"),
     "viewer": _READING,
-    "auditor": ("READ_AUDIT", "READ_APIKEY", "READ_HOOK"),
+    "auditor": ("READ_AUDIT", "READ_APIKEY", "READ_INLET", "READ_HOOK", "READ_EVENTKIND"),
     "emitter": ("CREATE_EVENT",),
 }
 """What each role may do, in Fineract's spelling of permissions."""

@@ -12,12 +12,13 @@ from embarc.core.errors import StoreUnavailable
 from embarc.core.hooks import Endpoint, Hook
 from embarc.store import rows
 from embarc.store.sqlite.access import StoreAccess
+from embarc.store.sqlite.kinds import StoreKinds
 from embarc.store.sqlite.log import StoreLog
 from embarc.store.sqlite.queue import StoreQueue
 from embarc.store.vault import Vault
 
 
-class SqliteStore(StoreQueue, StoreLog, StoreAccess):
+class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKinds):
     """`Store` over one SQLite file. Open one with `SqliteStore.open`."""
 
     _hook_rows: rows.HookRows
