@@ -27,7 +27,7 @@ check: $(READY)  ## The fast loop: format, lint, types, and the tests without pr
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/core tests/contracts tests/engine tests/api tests/shape tests/docs
+	$(BIN)/python -m pytest tests/core tests/contracts tests/engine tests/api tests/inlets tests/shape tests/docs
 
 format: $(READY)  ## Format and mend what can be mended.
 	$(BIN)/ruff format .

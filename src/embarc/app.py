@@ -27,6 +27,7 @@ from embarc.engine.deliver import Deliverer
 from embarc.engine.dispatch import Dispatcher
 from embarc.engine.health import Health
 from embarc.engine.hooks import Hooks
+from embarc.engine.inlets import Inlets
 from embarc.engine.kinds import Kinds
 from embarc.engine.ping import Pinger
 from embarc.engine.prune import Pruner
@@ -35,6 +36,7 @@ from embarc.engine.read import Reader
 from embarc.engine.registry import Registry
 from embarc.engine.replay import Replayer
 from embarc.engine.replays import Replays
+from embarc.inlets.fineract import FineractInlet
 from embarc.inlets.relay import Relay, SqliteSource
 from embarc.net.resolver import SystemResolver
 from embarc.net.transport import CurlTransport
@@ -175,6 +177,10 @@ class Service:
             )
             relay = Relay(SqliteSource(sandbox.outbox_path), publisher.publish, observer)
             woken.append(relay)
+        inlets = Inlets(store)
+        fineract = FineractInlet(
+            inlets.find, publisher.publish, kinds.learn, clock=time.time, observe=observer
+        )
         app, routes = doors.build(
             hooks=hooks,
             reader=Reader(store, dispatcher.why_held, dispatcher.condition),
@@ -197,7 +203,10 @@ class Service:
             check=store.check,
             metrics=Metrics(observer).render,
             observe=observer,
+            inlets=inlets,
+            inlet_routes=fineract.routes(),
             sandbox_routes=sandbox.routes if sandbox else [],
+            cors_origins=settings.cors_origins,
         )
         background: list[Background] = [replays, pruner, *([relay] if relay else [])]
         return cls(app, routes, store, registry, transport, dispatcher, access, sandbox, background, observer)

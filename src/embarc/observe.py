@@ -24,6 +24,8 @@ NAMES = {
     "hook.recovered": "A failing endpoint answers again; sending begins slowly.",
     "hook.disabled": "A hook was disabled: its receiver asked for it, or nothing has succeeded for days.",
     "hooks.changed": "The hooks in memory were read again.",
+    "inlet.refused": "What came in at an inlet could not be read and is lost: its sender does not try again.",
+    "inlet.skipped": "A failed or pending command came in at an inlet that does not forward them.",
     "kind.added": "An event of a new kind was published, and the kind added to its tenant's catalogue.",
     "pruning.failed": "Old history could not be deleted, and is tried again in the next round.",
     "relay.failed": "The outbox could not be read or published from, and is tried again.",

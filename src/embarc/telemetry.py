@@ -23,6 +23,7 @@ _WARNINGS = {
     "hook.disabled",
     "hook.failing",
     "delivery.lease_lost",
+    "inlet.refused",
     "pruning.failed",
     "relay.failed",
     "replay.failed",
@@ -36,10 +37,12 @@ _QUIET = {
     "filter.failed",
     "relay.published",
     "hooks.changed",
+    "inlet.skipped",
 }
 _COUNTED = (
     "dispatcher.failed",
     "filter.failed",
+    "inlet.refused",
     "pruning.failed",
     "relay.failed",
     "replay.failed",

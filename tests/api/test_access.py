@@ -31,6 +31,8 @@ OPEN = {
     "GET /.well-known/embarc/keys",
     "GET /openapi.json",
     "GET /docs",
+    "GET /inlets/fineract/{secret}",  # the secret is the credential
+    "POST /inlets/fineract/{secret}",
 }
 READERS = {"viewer", "operator"}
 ALLOWED: dict[str, set[str]] = {
@@ -56,6 +58,12 @@ ALLOWED: dict[str, set[str]] = {
     "GET /eventkinds": READERS | {"auditor"},
     "POST /eventkinds": set(),
     "GET /eventkinds/{kind}": READERS | {"auditor"},
+    "GET /inlets": {"auditor"},
+    "POST /inlets": set(),
+    "DELETE /inlets/{inletId}": set(),
+    "GET /configurations/name/enable-business-date": READERS,
+    "GET /notifications": READERS,
+    "GET /businessdate/BUSINESS_DATE": READERS,
     "GET /permissions": set(),
     "GET /apikeys": {"auditor"},
     "POST /apikeys": set(),
@@ -103,6 +111,7 @@ async def populated(client: Client, url: str) -> dict[str, str]:
     replay = await client.ok("POST", "replays", {"hookId": hook_id})
     key = await client.ok("POST", "apikeys", {"name": "another", "role": "viewer"})
     kind = await client.ok("POST", "eventkinds", {"entityName": "CARD", "actionName": "OPEN"})
+    inlet = await client.ok("POST", "inlets", {"name": "core"})
     person = await client.ok(
         "POST",
         "clients",
@@ -117,6 +126,7 @@ async def populated(client: Client, url: str) -> dict[str, str]:
         "clientId": str(person["clientId"]),
         "officeId": "1",
         "kind": kind["resourceIdentifier"],
+        "inletId": str(inlet["resourceId"]),
     }
 
 
@@ -321,6 +331,7 @@ async def test_every_change_is_in_the_audit_log_without_a_secret(
         "POST /replays",
         "POST /apikeys",
         "POST /eventkinds",
+        "POST /inlets",
         "POST /hooks/{hookId}?command=rotateSecret",
         "PUT /hooks/{hookId}",
         "POST /hooks/{hookId}?command=pause",
@@ -328,13 +339,13 @@ async def test_every_change_is_in_the_audit_log_without_a_secret(
     ]
     assert {entry["username"] for entry in entries} == {"admin"}
     assert entries[0]["before"] is None
-    assert entries[6]["before"]["isPaused"] is False
-    assert entries[6]["after"]["isPaused"] is True
-    assert entries[4]["before"]["fingerprints"]["Secret 1"] == entries[4]["after"]["fingerprints"]["Secret 2"]
+    assert entries[7]["before"]["isPaused"] is False
+    assert entries[7]["after"]["isPaused"] is True
+    assert entries[5]["before"]["fingerprints"]["Secret 1"] == entries[5]["after"]["fingerprints"]["Secret 2"]
     assert entries[-1]["after"] is None
     assert secret not in str(page)
     assert "canary-password" not in str(page)
-    assert "Password" in entries[5]["after"]["fingerprints"]
+    assert "Password" in entries[6]["after"]["fingerprints"]
 
 
 async def test_an_entry_that_is_changed_or_taken_out_is_noticed(client: Client, tmp_path: Path) -> None:

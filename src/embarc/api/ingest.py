@@ -58,7 +58,7 @@ class Ingest:
             await problems.answer(error)(scope, receive, send)
             return
         except Exception:
-            await unexpected(self._observe, scope)(scope, receive, send)
+            await unexpected(self._observe, scope["method"], scope["path"])(scope, receive, send)
             return
         body = msgspec.json.encode(_answer(receipt, is_list))
         headers = _CACHED_HEADERS if receipt.duplicate else _OK_HEADERS
