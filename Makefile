@@ -23,11 +23,14 @@ demo: $(READY)  ## Start Embarc with a sandbox and a receiver, and watch one web
 test: $(READY)  ## Every test that needs no browser.
 	$(BIN)/python -m pytest
 
+test-browser: $(READY)  ## The tests that need a Chromium.
+	$(BIN)/python -m pytest -m browser tests/browser
+
 check: $(READY)  ## The fast loop: format, lint, types, and the tests without processes.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/core tests/contracts tests/engine tests/api tests/shape tests/docs
+	$(BIN)/python -m pytest tests/core tests/contracts tests/engine tests/api tests/inlets tests/shape tests/docs
 
 format: $(READY)  ## Format and mend what can be mended.
 	$(BIN)/ruff format .
@@ -50,4 +53,4 @@ lock: $(READY)  ## Pin the newest versions that pyproject.toml allows, with hash
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --python-version 3.11 --upgrade --quiet -o requirements.lock
 
-.PHONY: help install demo test check format simulate bench-quick bench-isolation docs lock
+.PHONY: help install demo test test-browser check format simulate bench-quick bench-isolation docs lock

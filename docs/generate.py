@@ -14,7 +14,7 @@ from typer.main import get_command
 from embarc.app import Service
 from embarc.cli.commands import app as command_line
 from embarc.core.attempts import Result
-from embarc.core.catalogue import load_catalogue
+from embarc.core.catalogue import Firing, load_catalogue
 from embarc.core.deliveries import HELD, TRANSITIONS, State
 from embarc.core.hook_config import FIELDS
 from embarc.observe import NAMES, Observer
@@ -32,6 +32,7 @@ def pages() -> dict[str, str]:
         "states.md": "\n".join(_states()) + "\n",
         "api.md": "\n".join(_api(asyncio.run(_routes()))) + "\n",
         "command-line.md": "\n".join(_command_line()) + "\n",
+        "event-kinds.md": "\n".join(_event_kinds()) + "\n",
         "observations.md": "\n".join(_observations()) + "\n",
     }
 
@@ -124,6 +125,28 @@ def _command_line() -> Iterator[str]:
         for option in command.params:
             names = ", ".join(f"`{one}`" for one in [*option.opts, *option.secondary_opts])
             yield f"* {names}: {getattr(option, 'help', '') or ''}"
+        yield ""
+
+
+def _event_kinds() -> Iterator[str]:
+    entries = load_catalogue().entries
+    yield "# Kinds of event\n"
+    yield "What ships with Embarc; `POST /eventkinds` adds your own. A subscription names a kind, or has `*` for either part."
+    yield "Of the kinds of Apache Fineract some are listed in its own template and never emitted, some emitted and not listed.\n"
+    for firing in (Firing.NEVER, Firing.UNLISTED):
+        odd = [entry for entry in entries if entry.firing is firing]
+        yield f"## {len(odd)} of `{firing}`: {firing.meaning}\n"
+        for entry in odd:
+            yield f"* `{entry.kind}`" + (f": it emits `{entry.fires_as}` instead" if entry.fires_as else "")
+        yield ""
+    for grouping in sorted({entry.grouping for entry in entries}):
+        yield f"## {grouping}\n"
+        yield "| kind | Fineract | |"
+        yield "| --- | --- | --- |"
+        for entry in entries:
+            if entry.grouping == grouping:
+                odd_one = f"`{entry.firing}`" if entry.firing in (Firing.NEVER, Firing.UNLISTED) else ""
+                yield f"| `{entry.kind}` | {odd_one} | {entry.description} |"
         yield ""
 
 

@@ -27,6 +27,8 @@ from embarc.engine.deliver import Deliverer
 from embarc.engine.dispatch import Dispatcher
 from embarc.engine.health import Health
 from embarc.engine.hooks import Hooks
+from embarc.engine.inlets import Inlets
+from embarc.engine.kinds import Kinds
 from embarc.engine.members import Membership
 from embarc.engine.ping import Pinger
 from embarc.engine.prune import Pruner
@@ -35,6 +37,7 @@ from embarc.engine.read import Reader
 from embarc.engine.registry import Registry
 from embarc.engine.replay import Replayer
 from embarc.engine.replays import Replays
+from embarc.inlets.fineract import FineractInlet
 from embarc.inlets.relay import Relay, SqliteSource
 from embarc.net.resolver import SystemResolver
 from embarc.net.transport import CurlTransport
@@ -116,7 +119,7 @@ class Service:
             database, parse_endpoint=parse_endpoint, vault=vault, on_broken=on_broken
         )
         transport = CurlTransport(policy=policy, resolver=SystemResolver())
-        catalogue = load_catalogue()
+        kinds = Kinds(store, load_catalogue(), observe=observer, is_open=settings.open_catalogue)
         registry = Registry(store)
 
         dispatches = settings.role != "api"
@@ -146,12 +149,11 @@ class Service:
 
         hooks = Hooks(
             store,
-            catalogue,
+            kinds,
             policy,
             on_change=hooks_changed,
             clock=time.time,
             observe=observer,
-            is_open_catalogue=settings.open_catalogue,
         )
         deliverer = Deliverer(transport, clock=time.time, chance=random.random, worker=worker)
         dispatcher = Dispatcher(
@@ -199,6 +201,11 @@ class Service:
             metrics.share()
 
         members.on_heartbeat = on_heartbeat
+
+        inlets = Inlets(store)
+        fineract = FineractInlet(
+            inlets.find, publisher.publish, kinds.learn, clock=time.time, observe=observer
+        )
         app, routes = doors.build(
             hooks=hooks,
             reader=Reader(store, dispatcher.why_held, dispatcher.condition),
@@ -217,12 +224,14 @@ class Service:
             audit=AuditLog(store),
             store=store,
             fingerprint=vault.fingerprint,
-            catalogue=catalogue,
+            kinds=kinds,
             check=store.check,
             metrics=metrics.render,
             observe=observer,
+            inlets=inlets,
+            inlet_routes=fineract.routes(),
             sandbox_routes=sandbox.routes if sandbox else [],
-            is_open_catalogue=settings.open_catalogue,
+            cors_origins=settings.cors_origins,
             serves_api=settings.role != "dispatch",
         )
         background: list[Background] = [replays, pruner, *([relay] if relay else [])]

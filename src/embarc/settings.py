@@ -7,6 +7,7 @@ not exist is refused with the nearest one that does: a mistyped setting must not
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -20,6 +21,7 @@ ROLES = ("all", "api", "dispatch")
 MOST_PROCESSES = 64
 PREFIX = "EMBARC_"
 CONFIG_VARIABLE = "EMBARC_CONFIG"
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?\Z")
 TEST_PREFIX = "EMBARC_TEST_"
 """Variables of the test suite, none of ours."""
 
@@ -71,6 +73,10 @@ class Settings:
     )
     open_catalogue: bool = _setting(
         False, "Accept events of kinds that the catalogue does not know, and subscriptions to them."
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        (),
+        "Origins whose pages may call the API from a browser, comma separated (`https://mifos.example.com`); `*` is any.",
     )
     lease_seconds: float = _setting(
         60.0,
@@ -230,5 +236,11 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"`{name}` must be more than 0 and at most 36500 days.")
     if not 0 <= settings.disable_after_days <= 3650:
         raise SettingsError("`disable_after_days` must be between 0 (never) and 3650.")
+    for origin in settings.cors_origins:
+        if origin != "*" and not _ORIGIN.match(origin):
+            raise SettingsError(
+                "`cors_origins` must hold `*` or origins as browsers send them: `https://host` or `https://host:port`, "
+                "in small letters, without a path and without a slash at the end."
+            )
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise SettingsError("`log_level` must be debug, info, warning or error.")

@@ -30,6 +30,7 @@ _WARNINGS = {
     "delivery.lease_lost",
     "heartbeat.failed",
     "member.fenced",
+    "inlet.refused",
     "process.ended",
     "pruning.failed",
     "relay.failed",
@@ -44,12 +45,14 @@ _QUIET = {
     "filter.failed",
     "relay.published",
     "hooks.changed",
+    "inlet.skipped",
 }
 _COUNTED = (
     "dispatcher.failed",
     "filter.failed",
     "heartbeat.failed",
     "member.fenced",
+    "inlet.refused",
     "pruning.failed",
     "relay.failed",
     "replay.failed",

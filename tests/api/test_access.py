@@ -45,6 +45,8 @@ async def populated(client: Client, url: str) -> dict[str, str]:
     event_id = (await client.ok("POST", "events", EVENT))["eventId"]
     replay = await client.ok("POST", "replays", {"hookId": hook_id})
     key = await client.ok("POST", "apikeys", {"name": "another", "role": "viewer"})
+    kind = await client.ok("POST", "eventkinds", {"entityName": "CARD", "actionName": "OPEN"})
+    inlet = await client.ok("POST", "inlets", {"name": "core"})
     person = await client.ok(
         "POST",
         "clients",
@@ -58,6 +60,8 @@ async def populated(client: Client, url: str) -> dict[str, str]:
         "keyId": key["resourceIdentifier"],
         "clientId": str(person["clientId"]),
         "officeId": "1",
+        "kind": kind["resourceIdentifier"],
+        "inletId": str(inlet["resourceId"]),
     }
 
 
@@ -191,6 +195,8 @@ async def test_every_change_is_in_the_audit_log_without_a_secret(
         "POST /hooks",
         "POST /replays",
         "POST /apikeys",
+        "POST /eventkinds",
+        "POST /inlets",
         "POST /hooks/{hookId}?command=rotateSecret",
         "PUT /hooks/{hookId}",
         "POST /hooks/{hookId}?command=pause",
@@ -198,13 +204,13 @@ async def test_every_change_is_in_the_audit_log_without_a_secret(
     ]
     assert {entry["username"] for entry in entries} == {"admin"}
     assert entries[0]["before"] is None
-    assert entries[5]["before"]["isPaused"] is False
-    assert entries[5]["after"]["isPaused"] is True
-    assert entries[3]["before"]["fingerprints"]["Secret 1"] == entries[3]["after"]["fingerprints"]["Secret 2"]
+    assert entries[7]["before"]["isPaused"] is False
+    assert entries[7]["after"]["isPaused"] is True
+    assert entries[5]["before"]["fingerprints"]["Secret 1"] == entries[5]["after"]["fingerprints"]["Secret 2"]
     assert entries[-1]["after"] is None
     assert secret not in str(page)
     assert "canary-password" not in str(page)
-    assert "Password" in entries[4]["after"]["fingerprints"]
+    assert "Password" in entries[6]["after"]["fingerprints"]
 
 
 async def test_an_unknown_user_costs_the_work_of_a_wrong_password(

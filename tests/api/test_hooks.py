@@ -115,7 +115,7 @@ async def test_the_template_lists_fields_and_events(client: Client) -> None:
     (client_entity,) = [entity for entity in groupings["portfolio"] if entity["name"] == "CLIENT"]
     assert "CREATE" in client_entity["actions"]
     assert client_entity["actions"] == sorted(client_entity["actions"])
-    assert len(template["events"]) == 445 + 3
+    assert len(template["events"]) == 445 + 24 + 3
 
 
 async def test_one_hook_with_its_template(client: Client) -> None:

@@ -20,6 +20,7 @@ from embarc.store.base import Store
 from embarc.web.routes import Call, Route
 
 _KEY_FIELDS = ("name", "role", "permissions", "expiresAt")
+_HEAD_OFFICE = 1
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,49}\Z")
 
 
@@ -42,7 +43,11 @@ def routes(access: Access, audit: AuditLog, store: Store, permissions: Sequence[
             "base64EncodedAuthenticationKey": pair,
             "authenticated": True,
             "officeId": caller.office_id,
+            "officeName": "Head Office" if caller.office_id == _HEAD_OFFICE else f"Office {caller.office_id}",
+            "roles": _roles(caller),
             "permissions": sorted(caller.permissions),
+            "shouldRenewPassword": False,
+            "isTwoFactorAuthenticationRequired": False,
         }
 
     async def list_permissions(call: Call) -> list[dict[str, Any]]:
@@ -176,6 +181,15 @@ def routes(access: Access, audit: AuditLog, store: Store, permissions: Sequence[
             tag="access",
             body={"name": "acme", "displayName": "Acme Lending"},
         ),
+    ]
+
+
+def _roles(caller: Caller) -> list[dict[str, Any]]:
+    """The roles whose permissions the caller has, as Fineract's clients read them."""
+    return [
+        {"id": number, "name": role, "description": f"May do what {role}s of Embarc may."}
+        for number, (role, permissions) in enumerate(ROLES.items(), 1)
+        if caller.permissions == frozenset(permissions)
     ]
 
 

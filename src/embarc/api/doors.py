@@ -11,16 +11,18 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from embarc.api import access as access_api
+from embarc.api import eventkinds, log, mifos
 from embarc.api import hooks as hooks_api
-from embarc.api import log
+from embarc.api import inlets as inlets_api
 from embarc.api import operators as operators_api
 from embarc.api import replays as replays_api
 from embarc.api.ingest import PERMISSION, Ingest
-from embarc.core.catalogue import Catalogue
 from embarc.core.errors import StoreUnavailable
 from embarc.engine.access import Access
 from embarc.engine.audit import AuditLog
 from embarc.engine.hooks import Hooks
+from embarc.engine.inlets import Inlets
+from embarc.engine.kinds import Kinds
 from embarc.engine.operators import Operators
 from embarc.engine.ping import Pinger
 from embarc.engine.publish import Publisher
@@ -29,11 +31,12 @@ from embarc.engine.replay import Replayer
 from embarc.engine.replays import Replays
 from embarc.observe import Observe
 from embarc.store.base import Store
-from embarc.web import openapi
+from embarc.web import cors, openapi
 from embarc.web.routes import Call, Route, router
 
 BASE = "/api/v1"
 BASES = (BASE, "/fineract-provider/api/v1")
+_INLET = "/inlets/fineract/"
 _POST_EVENTS = frozenset(base + "/events" for base in BASES)
 
 _OF_ACCESS = {
@@ -67,22 +70,26 @@ def build(
     audit: AuditLog,
     store: Store,
     fingerprint: Callable[[str], str],
-    catalogue: Catalogue,
+    kinds: Kinds,
     check: Callable[[], Awaitable[None]],
     metrics: Callable[[], bytes],
     observe: Observe,
+    inlets: Inlets,
+    inlet_routes: Sequence[Route],
     sandbox_routes: Sequence[Route],
-    is_open_catalogue: bool,
+    cors_origins: Sequence[str],
     serves_api: bool = True,
 ) -> tuple[ASGIApp, list[Route]]:
     """The ASGI application of the service, and every route that it answers; without the API only `/healthz` and the like."""
-    ingest = Ingest(
-        publisher.publish, access.authenticate, catalogue, observe, is_open_catalogue=is_open_catalogue
-    )
+    ingest = Ingest(publisher.publish, access.authenticate, kinds, observe)
     routes = [
-        *hooks_api.routes(hooks, catalogue, reader, replays, pinger, fingerprint),
+        *hooks_api.routes(hooks, kinds, reader, replays, pinger, fingerprint),
+        *eventkinds.routes(kinds),
         *log.routes(reader, replayer),
         *replays_api.routes(replays),
+        *inlets_api.routes(inlets, BASE + _INLET + "{secret}"),
+        *inlet_routes,
+        *mifos.routes(),
         *(
             replace(route, is_audited=False) for route in sandbox_routes
         ),  # its own business, as at any platform
@@ -121,10 +128,16 @@ def build(
         else:
             base = next((base for base in BASES if path.startswith(base + "/")), None)
             handler = service if base is None else api
-            scope = scope if base is None else {**scope, "path": path[len(base) :], "root_path": ""}
+            scope = scope if base is None else {**scope, "path": _within(path, base), "root_path": ""}
         await handler(scope, receive, send)
 
-    return app, [*documented, *service_routes]
+    return cors.allow(app, cors_origins, BASES), [*documented, *service_routes]
+
+
+def _within(path: str, base: str) -> str:
+    """The path below the base. An inlet's may end in a slash: Fineract's hooks cannot do without."""
+    inner = path[len(base) :]
+    return inner.removesuffix("/") if inner.startswith(_INLET) else inner
 
 
 def _post_events_route() -> Route:

@@ -7,12 +7,12 @@ from typing import Any
 
 from embarc.api import log, wire
 from embarc.api.replays import body_of, render
-from embarc.core.catalogue import Catalogue
 from embarc.core.errors import Forbidden
 from embarc.core.events import timestamp_text
 from embarc.core.fields import Fields
 from embarc.core.hooks import Hook
 from embarc.engine.hooks import Hooks
+from embarc.engine.kinds import Kinds
 from embarc.engine.ping import Pinger
 from embarc.engine.read import Reader
 from embarc.engine.replays import Replays
@@ -32,24 +32,29 @@ _EXAMPLE = {
 
 def routes(
     hooks: Hooks,
-    catalogue: Catalogue,
+    kinds: Kinds,
     reader: Reader,
     replays: Replays,
     pinger: Pinger,
     fingerprint: Callable[[str], str],
 ) -> list[Route]:
     """The routes of hooks."""
-    groupings = catalogue.groupings()
 
     def note(call: Call, before: Hook, after: Hook) -> None:
         call.notes.update(
             before=wire.audited_hook(before, fingerprint), after=wire.audited_hook(after, fingerprint)
         )
 
-    listed = wire.catalogue_events(catalogue)
+    async def warnings(call: Call, hook: Hook) -> dict[str, Any]:
+        return wire.warnings(await kinds.catalogue(call.caller.tenant), hook.subscriptions)
 
     async def template(call: Call) -> dict[str, Any]:
-        return {"templates": wire.templates(), "groupings": groupings, "events": listed}
+        catalogue = await kinds.catalogue(call.caller.tenant)
+        return {
+            "templates": wire.templates(),
+            "groupings": catalogue.groupings(),
+            "events": wire.catalogue_events(catalogue),
+        }
 
     async def list_hooks(call: Call) -> list[dict[str, Any]]:
         return [wire.hook(hook, reader.why_held(hook)) for hook in await hooks.list(call.caller.tenant)]
@@ -60,7 +65,7 @@ def routes(
             return wire.hook(hook, reader.why_held(hook))
         return wire.hook(hook, reader.why_held(hook)) | {
             "templates": wire.templates([hook.template]),
-            "groupings": groupings,
+            "groupings": (await kinds.catalogue(call.caller.tenant)).groupings(),
         }
 
     async def stats(call: Call) -> dict[str, Any]:
@@ -73,13 +78,14 @@ def routes(
             resource_id=str(created.hook.id), after=wire.audited_hook(created.hook, fingerprint)
         )
         shown_once = {} if created.secret is None else {"secret": created.secret}
-        return {"resourceId": created.hook.id} | shown_once
+        return {"resourceId": created.hook.id} | shown_once | await warnings(call, created.hook)
 
     async def update_hook(call: Call) -> dict[str, Any]:
         before = await hooks.get(call.caller.tenant, call.path["hookId"])
         hook, changed = await hooks.update(call.caller.tenant, call.path["hookId"], call.json())
         note(call, before, hook)
-        return {"resourceId": hook.id, "changes": wire.changes(changed)}
+        answer = {"resourceId": hook.id, "changes": wire.changes(changed)}
+        return answer | (await warnings(call, hook) if "events" in changed else {})
 
     async def delete_hook(call: Call) -> dict[str, Any]:
         hook = await hooks.delete(call.caller.tenant, call.path["hookId"])

@@ -14,11 +14,11 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from embarc.core.catalogue import Catalogue
 from embarc.core.errors import EmbarcError, Forbidden, Invalid
 from embarc.core.events import EventKind
 from embarc.core.submissions import Receipt, Submission
 from embarc.engine.access import TENANT_HEADER
+from embarc.engine.kinds import Kinds
 from embarc.observe import Observe
 from embarc.web import problems, strict_json
 from embarc.web.event_body import EventBody, check_names, read_bodies, to_draft
@@ -30,7 +30,6 @@ MOST_EVENTS = 1000
 LONGEST_KEY = 255
 _OK_HEADERS = [(b"content-type", b"application/json")]
 _CACHED_HEADERS = [*_OK_HEADERS, (b"x-served-from-cache", b"true")]
-_REMEMBER_KINDS = 10_000
 _READ = {name.encode(): name for name in ("authorization", TENANT_HEADER, "idempotency-key")}
 
 
@@ -41,17 +40,13 @@ class Ingest:
         self,
         publish: Callable[[Submission], Awaitable[Receipt]],
         authenticate: Authenticate,
-        catalogue: Catalogue,
+        kinds: Kinds,
         observe: Observe,
-        *,
-        is_open_catalogue: bool,
     ) -> None:
         self._publish = publish
         self._authenticate = authenticate
-        self._catalogue = catalogue
+        self._kinds = kinds
         self._observe = observe
-        self._is_open_catalogue = is_open_catalogue
-        self._kinds: dict[tuple[str, str], EventKind] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -63,7 +58,7 @@ class Ingest:
             await problems.answer(error)(scope, receive, send)
             return
         except Exception:
-            await unexpected(self._observe, scope)(scope, receive, send)
+            await unexpected(self._observe, scope["method"], scope["path"])(scope, receive, send)
             return
         body = msgspec.json.encode(_answer(receipt, is_list))
         headers = _CACHED_HEADERS if receipt.duplicate else _OK_HEADERS
@@ -92,33 +87,25 @@ class Ingest:
             )
         compact = strict_json.check(body)
         bodies, is_list = read_bodies(compact, MOST_EVENTS)
+        tenant, known = caller.tenant, self._kinds.known
+        drafts = []
+        for one in bodies:
+            kind = known(tenant, one.entity_name, one.action_name) or await self._kind(tenant, one)
+            drafts.append(to_draft(one, kind))
         receipt = await self._publish(
             Submission(
-                tenant=caller.tenant,
-                drafts=tuple(to_draft(one, self._kind(one)) for one in bodies),
+                tenant=tenant,
+                drafts=tuple(drafts),
                 idempotency_key=key,
                 fingerprint=hashlib.sha256(compact).digest() if key is not None else b"",
             )
         )
         return receipt, is_list
 
-    def _kind(self, body: EventBody) -> EventKind:
-        known = self._kinds.get((body.entity_name, body.action_name))
-        if known is not None:
-            return known
+    async def _kind(self, tenant: str, body: EventBody) -> EventKind:
         kind = EventKind(body.entity_name, body.action_name)
         check_names(kind)
-        if not self._catalogue.knows(kind) and not self._is_open_catalogue:
-            near = self._catalogue.nearest(kind)
-            raise Invalid.field(
-                "entityName",
-                "validation.msg.event.kind.unknown",
-                f"There is no event {kind}." + (f" Did you mean {near}?" if near else ""),
-                str(kind),
-            )
-        if len(self._kinds) < _REMEMBER_KINDS:
-            self._kinds[body.entity_name, body.action_name] = kind
-        return kind
+        return await self._kinds.admit(tenant, kind)
 
 
 def _answer(receipt: Receipt, is_list: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from embarc.core.catalogue import Catalogue
+from embarc.core.catalogue import Catalogue, Entry, Firing
 from embarc.core.deliveries import Traffic
 from embarc.core.events import EventKind, timestamp_text
 from embarc.core.hook_config import CONTENT_TYPE, FIELDS, SECRET, URL, masked, shown
@@ -120,15 +120,55 @@ def templates(names: Iterable[str] = TEMPLATES) -> list[dict[str, Any]]:
 
 
 def catalogue_events(catalogue: Catalogue) -> list[dict[str, str]]:
-    """The catalogue as a flat list."""
+    """The catalogue as a flat list; `fineract` stands where Fineract lists and emits different things."""
     return [
         {
             "entityName": entry.kind.entity_name,
             "actionName": entry.kind.action_name,
             "grouping": entry.grouping,
+            **({"fineract": entry.firing.value} if entry.firing in (Firing.NEVER, Firing.UNLISTED) else {}),
         }
         for entry in catalogue.entries
     ]
+
+
+def event_kind(entry: Entry) -> dict[str, Any]:
+    """One kind of event, without its sample."""
+    rendered: dict[str, Any] = {
+        "kind": str(entry.kind),
+        "entityName": entry.kind.entity_name,
+        "actionName": entry.kind.action_name,
+        "grouping": entry.grouping,
+        "description": entry.text,
+    }
+    if entry.firing is not None:
+        rendered["fineract"] = entry.firing.value
+    if entry.fires_as is not None:
+        rendered["firesAs"] = str(entry.fires_as)
+    return rendered
+
+
+def warnings(catalogue: Catalogue, subscriptions: Iterable[EventKind]) -> dict[str, Any]:
+    """What is odd about subscriptions that are allowed; nothing where nothing is."""
+    entries = [entry for kind in subscriptions if (entry := catalogue.get(kind)) is not None]
+    told = [
+        {
+            "userMessageGlobalisationCode": "warning.msg.hook.event.never.fires",
+            "defaultUserMessage": _never_fires(entry),
+            "parameterName": "events",
+            "value": str(entry.kind),
+        }
+        for entry in entries
+        if entry.firing is Firing.NEVER
+    ]
+    return {"warnings": told} if told else {}
+
+
+def _never_fires(entry: Entry) -> str:
+    message = (
+        f"Apache Fineract lists {entry.kind} and never emits it; it arrives only where another platform does."
+    )
+    return message + (f" Fineract emits {entry.fires_as} instead." if entry.fires_as else "")
 
 
 def _schema_field(name: str, placeholder: str, *, required: bool) -> dict[str, Any]:

@@ -18,14 +18,16 @@ ALL_FUNCTIONS = "ALL_FUNCTIONS"
 
 ALL_READING = "ALL_FUNCTIONS_READ"
 """Fineract's permission that stands for every `READ_...`; here for all but those about who may call and who did what."""
-ABOUT_ACCESS = frozenset({"READ_APIKEY", "READ_AUDIT", "READ_OPERATOR", "READ_PERMISSION", "READ_TENANT"})
+ABOUT_ACCESS = frozenset(
+    {"READ_APIKEY", "READ_AUDIT", "READ_INLET", "READ_OPERATOR", "READ_PERMISSION", "READ_TENANT"}
+)
 """What reads about access: each has to be given by name."""
 
 ROLES: dict[str, tuple[str, ...]] = {
     "administrator": (ALL_FUNCTIONS,),
     "operator": (ALL_READING, "OPERATE_HOOK", "UPDATE_DELIVERY", "CREATE_REPLAY"),
     "viewer": (ALL_READING,),
-    "auditor": ("READ_AUDIT", "READ_APIKEY", "READ_OPERATOR", "READ_HOOK"),
+    "auditor": ("READ_AUDIT", "READ_APIKEY", "READ_INLET", "READ_OPERATOR", "READ_HOOK"),
     "emitter": ("CREATE_EVENT",),
 }
 """What each role may do, in Fineract's spelling of permissions."""

@@ -89,12 +89,17 @@ def order_key_of(kind: EventKind, entity_id: str | None) -> str | None:
     return None if entity_id is None else f"{kind.entity_name}/{entity_id}"
 
 
+def own_id_of(kind: EventKind) -> str | None:
+    """The key of the payload that names the entity of this kind itself, `loanId` for a loan; None for most."""
+    return _OWN_ID.get(kind.entity_name)
+
+
 def entity_id_of(kind: EventKind, ids: Mapping[str, int | str], response: Mapping[str, object]) -> str | None:
     """The id of the entity the event is about: what order and the timestamp's uniqueness go by.
 
     A loan's repayment answers with the transaction as `resourceId`, so the loan's own id comes first.
     """
-    own = _OWN_ID.get(kind.entity_name)
+    own = own_id_of(kind)
     for found in (ids.get(own), response.get(own)) if own else ():
         if isinstance(found, int | str):
             return str(found)

@@ -18,6 +18,7 @@ from embarc.core.hooks import Hook, Signature, SigningSecret
 from embarc.core.signatures import new_secret, parse_secret
 from embarc.core.urls import BadUrl, checked_url, parse_url
 from embarc.engine.credentials import mistakes, new_signing_key
+from embarc.engine.kinds import Kinds
 from embarc.observe import Observe
 from embarc.store.base import Store
 
@@ -49,21 +50,19 @@ class Hooks:
     def __init__(
         self,
         store: Store,
-        catalogue: Catalogue,
+        kinds: Kinds,
         policy: Policy,
         *,
         on_change: Callable[[], Awaitable[None]],
         clock: Callable[[], float],
         observe: Observe,
-        is_open_catalogue: bool = False,
     ) -> None:
         self._store = store
-        self._catalogue = catalogue
+        self._kinds = kinds
         self._policy = policy
         self._on_change = on_change
         self._clock = clock
         self._observe = observe
-        self._is_open_catalogue = is_open_catalogue
 
     async def create(self, tenant: str, body: Any) -> Created:
         """Make a hook of a request's body; raises `Invalid` with everything that is wrong, `NotFound` for a template."""
@@ -72,7 +71,7 @@ class Hooks:
         display_name = fields.text("displayName", longest=_LONGEST_NAME)
         is_active = fields.boolean("isActive", default=False)
         fields.integer("templateId", at_least=1)
-        subscriptions = self._events(fields)
+        subscriptions = self._events(fields, await self._kinds.catalogue(tenant))
         parsed = self._config(fields)
         fields.check()
         assert name is not None  # noqa: S101 - `required` noted its absence
@@ -116,7 +115,8 @@ class Hooks:
         if is_active is not None and is_active != hook.is_active:
             changed = self._active(changed, is_active=is_active)
         if "events" in fields.body:
-            changed = replace(changed, subscriptions=self._events(fields))
+            catalogue = await self._kinds.catalogue(tenant)
+            changed = replace(changed, subscriptions=self._events(fields, catalogue))
         if "config" in fields.body:
             changed = self._reconfigured(fields, changed)
         fields.check()
@@ -242,7 +242,7 @@ class Hooks:
                 fields.fail_code(name, code, f"The configuration field `{name}` is not valid: {why}.")
         return parsed
 
-    def _events(self, fields: Fields) -> tuple[EventKind, ...]:
+    def _events(self, fields: Fields, catalogue: Catalogue) -> tuple[EventKind, ...]:
         raw = fields.body.get("events")
         if not isinstance(raw, list) or not raw:
             fields.fail_code(
@@ -258,10 +258,10 @@ class Hooks:
                 f"The parameter `events` may name at most {_MOST_EVENTS} events.",
             )
             return ()
-        kinds = [self._kind(fields, item) for item in raw]
+        kinds = [self._kind(fields, item, catalogue) for item in raw]
         return tuple(dict.fromkeys(kind for kind in kinds if kind is not None))
 
-    def _kind(self, fields: Fields, item: Any) -> EventKind | None:
+    def _kind(self, fields: Fields, item: Any, catalogue: Catalogue) -> EventKind | None:
         entity, action = (
             (item.get("entityName"), item.get("actionName")) if isinstance(item, dict) else (None, None)
         )
@@ -273,13 +273,11 @@ class Hooks:
         for name in item.keys() - {"entityName", "actionName"}:
             fields.unsupported(name, ("entityName", "actionName"))
         kind = EventKind(entity, action)
-        if self._catalogue.can_subscribe(kind):
+        if catalogue.can_subscribe(kind):
             return kind
-        if self._is_open_catalogue and all(
-            part == ANY or EventKind.is_name(part) for part in (entity, action)
-        ):
+        if self._kinds.is_open and all(part == ANY or EventKind.is_name(part) for part in (entity, action)):
             return kind
-        near = self._catalogue.nearest(kind)
+        near = catalogue.nearest(kind)
         fields.fail_code(
             "events",
             "validation.msg.hook.event.unknown",

@@ -17,9 +17,11 @@ from typing import Protocol
 
 from embarc.core.access import ApiKey, AuditEntry, User
 from embarc.core.attempts import Attempt
+from embarc.core.catalogue import Entry
 from embarc.core.deliveries import Claim, Settlement, State, Traffic
 from embarc.core.events import Event, EventKind
 from embarc.core.hooks import Hook
+from embarc.core.inlets import Inlet
 from embarc.core.members import Attendance, Member
 from embarc.core.replays import ReplayJob, Selection
 from embarc.core.submissions import Receipt
@@ -467,6 +469,36 @@ class Store(DataKeys, Protocol):
 
     def on_announcement(self, wake: Callable[[], None]) -> None:
         """Call `wake` when another member announces something, where the store can tell."""
+        ...
+
+    # -- kinds and inlets --------------------------------------------------------------------------------------
+
+    async def add_kind(self, tenant: str, entry: Entry) -> bool:
+        """Store a kind of the tenant's own; False, with nothing done, where it has one of this name."""
+        ...
+
+    async def replace_kind(self, tenant: str, entry: Entry) -> bool:
+        """Replace grouping, description and sample of a kind; False where the tenant has none of this name."""
+        ...
+
+    async def list_kinds(self, tenant: str) -> Sequence[Entry]:
+        """The tenant's own kinds, by name. Of an entry kind, grouping, description and sample are kept."""
+        ...
+
+    async def add_inlet(self, inlet: Inlet) -> Inlet:
+        """Store an inlet; the returned one has its id, never given twice, and its time."""
+        ...
+
+    async def get_inlet(self, digest: bytes) -> Inlet | None:
+        """The inlet whose secret has this digest, whoever's it is; or None."""
+        ...
+
+    async def list_inlets(self, tenant: str) -> Sequence[Inlet]:
+        """The tenant's inlets, oldest first."""
+        ...
+
+    async def remove_inlet(self, tenant: str, inlet_id: int) -> bool:
+        """Delete an inlet: its secret is worthless at once; False where the tenant has none of this id."""
         ...
 
     # -- the store itself --------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ import msgspec
 
 from embarc.core.access import ApiKey, AuditEntry, AuditHead, User
 from embarc.core.attempts import Attempt, Outcome, Result
+from embarc.core.catalogue import Entry
 from embarc.core.deliveries import Settlement, State, Traffic
 from embarc.core.events import Event, EventKind
 from embarc.core.hook_config import SECRET_FIELDS
 from embarc.core.hooks import Endpoint, Hook, SigningSecret
+from embarc.core.inlets import Inlet
 from embarc.core.replays import ReplayJob, ReplayState, Selection
 from embarc.store.base import DataKey, DeliveryRecord, EventRecord, Sealed
 from embarc.store.vault import Vault
@@ -254,3 +256,21 @@ def to_audit(row: Row) -> AuditEntry:
 def to_audit_head(row: Row) -> AuditHead:
     """The head of one row of `list_audit_heads`."""
     return AuditHead(tenant=row[0], number=row[1], digest=bytes(row[2]), signature=bytes(row[3]))
+
+
+def to_kind(row: Row) -> Entry:
+    """The entry of one row of `list_kinds`."""
+    return Entry(kind=EventKind(row[0], row[1]), grouping=row[2], description=row[3], sample=bytes(row[4]))
+
+
+def to_inlet(row: Row) -> Inlet:
+    """The inlet of one row of `get_inlet` or `list_inlets`."""
+    return Inlet(
+        id=row[0],
+        tenant=row[1],
+        name=row[2],
+        digest=bytes(row[3]),
+        forwards_failures=bool(row[4]),
+        created_by=row[5],
+        created_at_ms=row[6],
+    )

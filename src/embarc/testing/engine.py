@@ -20,6 +20,7 @@ from embarc.engine.deliver import Deliverer
 from embarc.engine.dispatch import Dispatcher
 from embarc.engine.health import Health
 from embarc.engine.hooks import Hooks
+from embarc.engine.kinds import Kinds
 from embarc.engine.members import Membership
 from embarc.engine.publish import Publisher
 from embarc.engine.read import Reader
@@ -71,14 +72,14 @@ class EngineLab:
         policy = Policy(allow_private=(parse_allowed("127.0.0.0/8"),))
         self.transport = CurlTransport(policy=policy, resolver=SystemResolver())
         self.registry = Registry(self.store)
+        kinds = Kinds(self.store, load_catalogue(), observe=self.observer, is_open=self.is_open_catalogue)
         self.hooks = Hooks(
             self.store,
-            load_catalogue(),
+            kinds,
             policy,
             on_change=self.registry.refresh,
             clock=self.now,
             observe=self.observer,
-            is_open_catalogue=self.is_open_catalogue,
         )
         health = Health(
             self.store,

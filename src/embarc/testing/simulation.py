@@ -40,6 +40,7 @@ from embarc.engine.deliver import Deliverer
 from embarc.engine.dispatch import Dispatcher
 from embarc.engine.health import Health
 from embarc.engine.hooks import Hooks
+from embarc.engine.kinds import Kinds
 from embarc.engine.members import Membership
 from embarc.engine.prune import Pruner
 from embarc.engine.publish import Publisher
@@ -86,8 +87,9 @@ class Life:
             self.pruner.wake()
 
         policy = Policy(allow_private=(parse_allowed("127.0.0.0/8"),))
+        kinds = Kinds(self.store, CATALOGUE, observe=observer, is_open=False)
         self.hooks = Hooks(
-            self.store, CATALOGUE, policy, on_change=hooks_changed, clock=world.clock, observe=observer
+            self.store, kinds, policy, on_change=hooks_changed, clock=world.clock, observe=observer
         )
         health = Health(
             self.store,

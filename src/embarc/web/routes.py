@@ -119,9 +119,9 @@ def unsupported_command(call: Call, known: Collection[str]) -> Invalid:
     )
 
 
-def unexpected(observe: Observe, scope: Scope) -> Response:
+def unexpected(observe: Observe, method: str, path: str) -> Response:
     """The answer to an error of ours: the log gets its inside, the caller not a word of it."""
-    observe("request.failed", method=scope["method"], path=scope["path"], error=traceback.format_exc())
+    observe("request.failed", method=method, path=path, error=traceback.format_exc())
     return problems.answer(EmbarcError())
 
 
@@ -163,7 +163,9 @@ class _Endpoint:
         except EmbarcError as error:
             response = problems.answer(error)
         except Exception:
-            response = unexpected(self.observe, scope)
+            # A path with a secret in it is told as it stands in the table.
+            path = self.route.path if "secret" in scope.get("path_params", {}) else scope["path"]
+            response = unexpected(self.observe, scope["method"], path)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:

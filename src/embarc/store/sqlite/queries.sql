@@ -498,3 +498,37 @@ where tenant = ? and id = ?;
 
 -- delete_user
 delete from users where tenant = ? and id = ?;
+
+-- insert_kind
+insert into kinds (tenant, entity_name, action_name, grouping, description, sample, created_at_ms)
+values (?, ?, ?, ?, ?, ?, ?)
+on conflict do nothing
+returning entity_name;
+
+-- update_kind
+update kinds set grouping = ?, description = ?, sample = ? where tenant = ? and entity_name = ? and action_name = ?;
+
+-- list_kinds
+select entity_name, action_name, grouping, description, sample
+from kinds
+where tenant = ?
+order by entity_name, action_name;
+
+-- insert_inlet
+insert into inlets (tenant, name, digest, forwards_failures, created_by, created_at_ms)
+values (?, ?, ?, ?, ?, ?)
+returning id;
+
+-- get_inlet
+select id, tenant, name, digest, forwards_failures, created_by, created_at_ms
+from inlets
+where digest = ?;
+
+-- list_inlets
+select id, tenant, name, digest, forwards_failures, created_by, created_at_ms
+from inlets
+where tenant = ?
+order by id;
+
+-- delete_inlet
+delete from inlets where tenant = ? and id = ?;

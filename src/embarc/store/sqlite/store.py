@@ -14,12 +14,13 @@ from embarc.core.members import Attendance, Member
 from embarc.store import rows
 from embarc.store.sqlite.access import StoreAccess
 from embarc.store.sqlite.keys import StoreKeys
+from embarc.store.sqlite.kinds import StoreKinds
 from embarc.store.sqlite.log import StoreLog
 from embarc.store.sqlite.queue import StoreQueue
 from embarc.store.vault import Vault
 
 
-class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKeys):
+class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKeys, StoreKinds):
     """`Store` over one SQLite file. Open one with `SqliteStore.open`."""
 
     _hook_rows: rows.HookRows
