@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from embarc.app import key_of
+from embarc.core.access import AuditEntry
 from embarc.core.errors import SettingsError
 from embarc.core.hook_config import parse_endpoint
 from embarc.core.hooks import Hook
@@ -25,7 +26,7 @@ from embarc.store.sqlite.store import SqliteStore
 from embarc.store.vault import Vault
 from embarc.testing.clock import ManualClock
 from embarc.testing.lab import Factory
-from embarc.upkeep import list_keys, rotate_data_keys, rotate_key
+from embarc.upkeep import list_keys, rotate_data_keys, rotate_key, verify_audits
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 KEY, OTHER_KEY = "11" * 32, "22" * 32
@@ -189,6 +190,13 @@ async def test_a_database_of_the_time_before_data_keys_opens_and_is_sealed_anew(
 
     assert [secret.text for secret in hook.secrets] == [SECRET]
     assert seals(tmp_path)[1][:1] == b"\x02"
+    audits = await verify_audits(settings_of(tmp_path))
+    assert (audits.entries, audits.broken, [head.number for head in audits.heads]) == (1, [], [1])
+    execute(tmp_path, "update audit_heads set signature = x''")
+    assert await found(tmp_path) == [
+        hook
+    ]  # only the first start signs what is there: not what is made to look like it
+    assert (await verify_audits(settings_of(tmp_path))).broken
     await rotate_key(settings_of(tmp_path))
     assert await found(tmp_path) == [hook]
 
@@ -213,6 +221,12 @@ def first_format(path: Path, key: bytes) -> None:
         "sealed_secrets, version, created_at_ms, updated_at_ms) "
         "values (1, 'default', 'Web', 'Web', 'A hook', 1, 0, '[]', ?, ?, 1, 0, 0)",
         (config, sealed),
+    )
+    entry = AuditEntry(tenant="default", number=1, username="admin", action="POST /hooks")
+    connection.execute(
+        "insert into audits (tenant, number, at_ms, username, action, resource_id, before, after, digest) "
+        "values ('default', 1, 0, 'admin', 'POST /hooks', '', '', '', ?)",
+        (entry.chained(b""),),
     )
     connection.close()
 
@@ -252,6 +266,13 @@ async def test_the_key_beside_the_database_is_replaced_and_kept_for_backups(tmp_
     assert kept.read_text() == before
     assert str(kept) in told
     assert await found(tmp_path) == hooks
+
+
+async def test_a_place_where_no_key_can_be_written_is_told(tmp_path: Path) -> None:
+    await filled(tmp_path, key=KEY)
+
+    with pytest.raises(SettingsError, match=r"cannot be written to .*: No such file or directory"):
+        await rotate_key(settings_of(tmp_path, key=KEY), to_file=str(tmp_path / "missing" / "key"))
 
 
 async def test_a_command_wraps_and_the_key_never_leaves_it(tmp_path: Path) -> None:

@@ -111,8 +111,11 @@ class KeyFile(LocalKey):
 
     @classmethod
     def make(cls, path: Path) -> KeyFile:
-        """A new key in a new file, for its owner only and on the disk when this returns."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        """A new key in a new file, for its owner only and on the disk when this returns; raises `SettingsError`."""
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise SettingsError(f"A new key cannot be written to {path}: {error.strerror}.") from None
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(secrets.token_bytes(KEY_BYTES).hex() + "\n")
             file.flush()

@@ -173,10 +173,11 @@ class Vault:
             wrapped_by = ", ".join(sorted({key.wrapped_by for key in keys}))
             if wrapped_by == self._wrapping.key_id:
                 raise
+            own = self._wrapping
+            given = f"the one from {own.source} is {own.key_id}" if isinstance(own, LocalKey) else str(error)
             raise CannotOpen(
-                f"The secrets in this store are protected by the key {wrapped_by}, and the one from "
-                f"{self._wrapping.source} is {self._wrapping.key_id}. Start Embarc with the key that belongs to this store."
-                + ("" if isinstance(self._wrapping, LocalKey) else f" ({error})")
+                f"The secrets in this store are protected by the key {wrapped_by}; {given.rstrip('.')}. Start Embarc with the "
+                "key that belongs to this store."
             ) from None
         if any(_id_of(one) != key.key_id for key, one in zip(keys, plain, strict=True)):
             raise CannotOpen(f"What {self._wrapping.source} unwraps is not what was wrapped.")
