@@ -24,6 +24,7 @@ NAMES = {
     "hook.recovered": "A failing endpoint answers again; sending begins slowly.",
     "hook.disabled": "A hook was disabled: its receiver asked for it, or nothing has succeeded for days.",
     "hooks.changed": "The hooks in memory were read again.",
+    "network.metadata_allowed": "DANGEROUS: this installation lets hooks point to the metadata services of clouds.",
     "pruning.failed": "Old history could not be deleted, and is tried again in the next round.",
     "relay.failed": "The outbox could not be read or published from, and is tried again.",
     "relay.published": "Events of an outbox were accepted.",

@@ -23,6 +23,7 @@ _WARNINGS = {
     "hook.disabled",
     "hook.failing",
     "delivery.lease_lost",
+    "network.metadata_allowed",
     "pruning.failed",
     "relay.failed",
     "replay.failed",
