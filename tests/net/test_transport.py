@@ -11,7 +11,7 @@ from ipaddress import ip_address
 import pytest
 
 from embarc.core.addresses import Address, Policy, parse_allowed
-from embarc.core.attempts import ANSWER_BODY_LIMIT, Outcome, Result
+from embarc.core.attempts import Outcome, Result
 from embarc.net.base import OutboundRequest
 from embarc.net.resolver import CannotResolve, SystemResolver
 from embarc.net.transport import CurlTransport
@@ -68,17 +68,6 @@ async def serving(serve: Serve) -> AsyncIterator[str]:
     for task in connections:
         task.cancel()
     await asyncio.gather(*connections, return_exceptions=True)
-
-
-async def served(transport: CurlTransport, serve: Serve) -> Outcome:
-    """What comes of a receiver that behaves like this once the request is there."""
-
-    async def after_the_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b'{"a":1}')
-        await serve(reader, writer)
-
-    async with serving(after_the_request) as url:
-        return await send(transport, url)
 
 
 async def test_a_request_goes_out_as_it_was_given_and_nothing_is_added(
@@ -202,94 +191,6 @@ async def test_a_closed_port_is_refused(transport: CurlTransport) -> None:
     await server.wait_closed()
 
     assert (await send(transport, f"http://127.0.0.1:{port}/")).result is Result.REFUSED
-
-
-async def test_plain_http_on_a_tls_port_is_a_tls_failure(
-    transport: CurlTransport, receiver: ScriptedReceiver
-) -> None:
-    assert (await send(transport, f"https://127.0.0.1:{receiver.port}/")).result in (
-        Result.TLS,
-        Result.TLS_TIMEOUT,
-    )
-
-
-async def drip_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    for byte in b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000:
-        writer.write(bytes([byte]))
-        await writer.drain()
-        await asyncio.sleep(0.05)
-
-
-async def drip_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    await drip_head(reader, writer)
-
-
-async def endless_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-    while True:
-        writer.write(b"x" * 65_536)
-        await writer.drain()
-
-
-async def endless_headers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\n")
-    while True:
-        writer.write(b"X-Header: " + b"y" * 1000 + b"\r\n")
-        await writer.drain()
-
-
-async def endless_interim(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while True:
-        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
-        await writer.drain()
-
-
-async def compressed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    import gzip
-
-    bomb = gzip.compress(b"\0" * 10_000_000)
-    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n"
-    writer.write(head.encode() + bomb)
-    await writer.drain()
-
-
-async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    return
-
-
-async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"220 mail.example ESMTP\r\n")
-    await writer.drain()
-
-
-async def cut_short(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
-    await writer.drain()
-
-
-@pytest.mark.parametrize(
-    ("serve", "result"),
-    [
-        (drip_head, Result.TIMEOUT),
-        (drip_body, Result.TIMEOUT),
-        (endless_body, Result.STATUS),
-        (endless_headers, Result.TOO_LARGE),
-        (endless_interim, Result.TOO_LARGE),
-        (compressed, Result.STATUS),
-        (nothing, Result.RESET),
-        (garbage, Result.PROTOCOL),
-        (cut_short, Result.RESET),
-    ],
-)
-async def test_a_hostile_receiver_ends_in_time_with_a_precise_result(
-    transport: CurlTransport, serve: Serve, result: Result
-) -> None:
-    outcome = await served(transport, serve)
-
-    assert outcome.result is result
-    assert len(outcome.body) <= ANSWER_BODY_LIMIT
-    assert outcome.result is not Result.STATUS or outcome.status == 200
 
 
 async def test_bytes_after_the_answer_are_not_taken_for_the_next_one(transport: CurlTransport) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 from svix.webhooks import Webhook as SvixWebhook
 
+from embarc.core.catalogue import load_catalogue
+from embarc.core.events import compose_payload
 from embarc.core.signatures import Signer
 from embarc.receiver import Deduplicator, Event, NotAnEvent, Receiver, SqliteLedger, Verified
 from embarc.receiver.asgi import asgi_app
@@ -71,6 +73,7 @@ def test_what_a_receiver_answers() -> None:
         receiver.handle(signed(), BODY, "10.1.2.3").status,
         receiver.handle(signed(), BODY, "10.1.2.3").status,
         receiver.handle(signed(), BODY + b" ", "10.1.2.3").status,
+        receiver.handle(signed(), BODY, "::ffff:10.1.2.3").status,
         receiver.handle(signed(), BODY, "11.1.2.3").status,
         receiver.handle(signed(), BODY, "").status,
         receiver.handle([], BODY, "10.1.2.3").status,
@@ -79,8 +82,18 @@ def test_what_a_receiver_answers() -> None:
         receiver.handle(signed(event_id="evt_fails"), BODY, "10.1.2.3").status,
     ]
 
-    assert answers == [200, 200, 401, 403, 403, 401, 400, 500, 200]
+    assert answers == [200, 200, 401, 200, 403, 403, 401, 400, 500, 200]
     assert handled == ["evt_1", "evt_fails"]
+
+
+def test_every_kind_of_the_catalogue_arrives_as_a_typed_event() -> None:
+    for kind in (entry.kind for entry in load_catalogue().entries):
+        payload = compose_payload(kind, None, {"loanId": 17}, 0, b'{"amount":1.10}', b'{"resourceId":77}')
+        event = Event.parse(payload)
+        assert Kind(event.kind) == str(kind)
+        assert (event.entity_name, event.action_name) == (kind.entity_name, kind.action_name)
+        assert (event.loan_id, event.resource_id) == (17, 77)
+        assert event.request["amount"] == Decimal("1.10")
 
 
 def test_secrets_may_change_while_it_runs() -> None:

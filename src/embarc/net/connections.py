@@ -83,7 +83,20 @@ class _Descriptor:
 class _Exchange:
     """A handle and what its current transfer has received."""
 
-    __slots__ = ("body", "curl", "denied", "future", "head", "interim", "key", "size", "started", "too_large")
+    __slots__ = (
+        "body",
+        "curl",
+        "denied",
+        "future",
+        "has_head",
+        "has_opened",
+        "head",
+        "interim",
+        "key",
+        "size",
+        "started",
+        "too_large",
+    )
 
     def __init__(self, key: _Key) -> None:
         self.key = key
@@ -95,16 +108,21 @@ class _Exchange:
     def begin(self, started: float) -> None:
         self.started = started
         self.head: list[bytes] = []
-        self.body: list[bytes] = []
+        self.body = b""
         self.size = 0
         self.interim = 0
         self.too_large = ""
+        self.has_head = False
+        """Whether the empty line was there that ends it: libcurl takes a connection's end for one."""
+        self.has_opened = False
+        """Whether a socket was opened for it: it did not find a kept connection."""
 
     def on_header(self, line: bytes) -> int:
         """Keep a line of the head. Each interim answer begins a new head; fewer bytes than given cut the exchange."""
         if line.startswith(b"HTTP/"):
             self.interim += 1
             self.head = []
+            self.has_head = False
             if self.interim > INTERIM_LIMIT:
                 self.too_large = f"more than {INTERIM_LIMIT} interim answers"
                 return 0
@@ -112,14 +130,18 @@ class _Exchange:
         if self.size > HEADER_LIMIT:
             self.too_large = f"more than {HEADER_LIMIT // 1024} KiB of headers"
             return 0
-        self.head.append(line)
+        if line in (b"\r\n", b"\n"):
+            self.has_head = True
+        else:
+            self.head.append(line)
         return len(line)
 
     def on_body(self, chunk: bytes) -> int:
-        """Keep the beginning of the body; past the limit the exchange is cut."""
-        kept = sum(map(len, self.body))
-        if kept < ANSWER_BODY_LIMIT:
-            self.body.append(chunk[: ANSWER_BODY_LIMIT - kept])
+        """Keep the beginning of the body; past the limit the exchange is cut. It may come a byte at a time: no work here may
+        grow with what is there already."""
+        left = ANSWER_BODY_LIMIT - len(self.body)
+        if left > 0:
+            self.body += chunk[:left]
         self.size += len(chunk)
         return len(chunk) if self.size <= READ_LIMIT + HEADER_LIMIT else 0
 
@@ -228,6 +250,7 @@ class Pool:
             if (ip_address(host), endpoint[1]) != (peer, port):
                 exchange.denied = True
                 return pycurl.SOCKET_BAD
+            exchange.has_opened = True
             # The new socket may get the number of one that was closed, which the kernel has forgotten and we have not.
             self._registered.clear()
             return _Descriptor(socket.socket(family, kind, protocol).detach())
@@ -348,7 +371,7 @@ class Pool:
 def _outcome(exchange: _Exchange, code: int, message: str) -> Outcome:
     duration_ms = (time.monotonic() - exchange.started) * 1000
     curl = exchange.curl
-    timings = phases(curl)
+    timings = phases(curl) if exchange.has_opened else ()
     if timings and not exchange.denied:
         exchange.denied = not _is_peer(curl.getinfo(pycurl.PRIMARY_IP), exchange.key)
     if exchange.denied:
@@ -357,12 +380,19 @@ def _outcome(exchange: _Exchange, code: int, message: str) -> Outcome:
         )
     if exchange.too_large:
         return Outcome(result=Result.TOO_LARGE, detail=exchange.too_large, duration_ms=duration_ms)
+    if code == 0 and not exchange.has_head:
+        return Outcome(
+            result=Result.RESET,
+            detail="closed within the headers",
+            duration_ms=duration_ms,
+            phases_ms=timings,
+        )
     if code == 0 or exchange.is_cut:
         return Outcome(
             result=Result.STATUS,
             status=curl.getinfo(pycurl.RESPONSE_CODE),
-            head=b"".join(exchange.head[1:-1]),
-            body=b"".join(exchange.body),
+            head=b"".join(exchange.head[1:]),
+            body=exchange.body,
             detail=f"the body was cut after {READ_LIMIT // 1024} KiB" if exchange.is_cut else "",
             duration_ms=duration_ms,
             phases_ms=timings,

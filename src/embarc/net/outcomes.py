@@ -34,10 +34,8 @@ def failure(result: Result, detail: str, started: float) -> Outcome:
 
 
 def phases(curl: Any) -> tuple[tuple[str, float], ...]:
-    """Milliseconds from the start until each phase was over, where a connection was opened. On a kept one there is
+    """Milliseconds from the start until each phase was over, of an exchange that opened a connection. On a kept one there is
     only the wait for the answer, which the duration tells."""
-    if not curl.getinfo(pycurl.NUM_CONNECTS):
-        return ()
     connect = ("connect", round(curl.getinfo(pycurl.CONNECT_TIME) * 1000, 3))
     tls = ("tls", round(curl.getinfo(pycurl.APPCONNECT_TIME) * 1000, 3))
     first_byte = ("first_byte", round(curl.getinfo(pycurl.STARTTRANSFER_TIME) * 1000, 3))
@@ -55,7 +53,7 @@ def result_of(
         return Result.PROTOCOL, message
     if message.startswith("CONNECT tunnel failed"):
         return Result.REFUSED, message.replace("CONNECT tunnel failed", "the egress proxy refused")
-    return result, message
+    return result, message or result.meaning
 
 
 def _timeout(timings: dict[str, float], *, is_https: bool, has_begun: bool) -> tuple[Result, str]:
