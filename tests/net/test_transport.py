@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +13,9 @@ import pytest
 
 from embarc.core.addresses import Address, Policy, parse_allowed
 from embarc.core.attempts import Outcome, Result
+from embarc.core.urls import parse_url
 from embarc.net.base import OutboundRequest
+from embarc.net.connections import _is_peer
 from embarc.net.resolver import CannotResolve, SystemResolver
 from embarc.net.transport import CurlTransport
 from embarc.testing.names import StaticResolver
@@ -47,7 +50,7 @@ async def send(transport: CurlTransport, url: str, *, tenant: str = "a", timeout
 
 
 @asynccontextmanager
-async def serving(serve: Serve) -> AsyncIterator[str]:
+async def serving(serve: Serve, host: str = "127.0.0.1") -> AsyncIterator[str]:
     """The URL of a server whose every connection behaves like this; in the end nothing of it is left."""
     connections: set[asyncio.Task[None]] = set()
 
@@ -62,7 +65,7 @@ async def serving(serve: Serve) -> AsyncIterator[str]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, host, 0)
     yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     server.close()
     for task in connections:
@@ -163,6 +166,109 @@ async def test_a_name_whose_address_changes_to_a_denied_one_is_not_sent_to_any_m
     assert second.result is Result.DENIED
     assert len(receiver.requests) == 1
     await transport.close()
+
+
+async def test_a_name_that_moves_is_reached_at_its_new_address_and_not_by_the_kept_connection() -> None:
+    names = StaticResolver({"moving.example": "127.0.0.1"})
+    transport = CurlTransport(policy=LOOPBACK, resolver=names)
+    peers: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b'{"a":1}'):
+            peers.append(writer.get_extra_info("sockname")[0])
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(answer, "0.0.0.0") as url:
+        port = parse_url(url).port
+        for address in ("127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.1"):
+            names.names["moving.example"] = address
+            await send(transport, f"http://moving.example:{port}/")
+
+    assert peers == ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.1"]
+    await transport.close()
+
+
+async def test_a_connection_to_another_peer_than_was_checked_is_no_success(
+    transport: CurlTransport, receiver: ScriptedReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embarc.net.connections._is_peer", lambda primary_ip, key: primary_ip == "127.0.0.9")
+
+    assert (await send(transport, receiver.url)).result is Result.DENIED
+
+
+def test_the_peer_is_compared_with_the_pinned_address_or_the_proxy() -> None:
+    pinned, via = ip_address("127.0.0.1"), ip_address("10.0.0.1")
+
+    assert _is_peer("127.0.0.1", ("", pinned, None, None))
+    assert not _is_peer("127.0.0.2", ("", pinned, None, None))
+    assert _is_peer("10.0.0.1", ("", pinned, via, None))
+    assert not _is_peer("127.0.0.1", ("", pinned, via, None))
+
+
+async def test_no_socket_is_opened_to_another_address_than_the_pinned_one(
+    transport: CurlTransport, receiver: ScriptedReceiver
+) -> None:
+    """Whatever libcurl would do with the URL: here its address was swapped behind its back."""
+    target = transport._target(receiver.url)
+    target.checked, target.pinned = target.literal, ip_address("127.0.0.2")
+
+    assert (await send(transport, receiver.url)).result is Result.DENIED
+    assert receiver.requests == []
+
+
+async def test_a_connection_is_not_kept_beyond_its_life(
+    transport: CurlTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embarc.net.connections.CONNECTION_LIFE_SECONDS", 1)
+    connections = 0
+
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while await reader.readuntil(b'{"a":1}'):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with serving(count) as url:
+        await send(transport, url)
+        await asyncio.sleep(2.1)  # libcurl has a clock of its own, in whole seconds
+        await send(transport, url)
+
+    assert connections == 2
+
+
+async def test_a_dead_zone_does_not_stall_other_names() -> None:
+    stuck, all_asked = threading.Event(), threading.Event()
+    asked: list[tuple[str, str]] = []
+
+    def look_up(host: str) -> tuple[Address, ...]:
+        asked.append((host, threading.current_thread().name))
+        if len(asked) == len(dead):
+            all_asked.set()
+        if host.endswith(".dead.example"):
+            stuck.wait()
+            return ()
+        return (ip_address("127.0.0.1"),)
+
+    now = 0.0
+    resolver = SystemResolver(look_up=look_up, monotonic=lambda: now, look_up_seconds=0.1)
+    dead = [f"{number}.dead.example" for number in range(40)]
+
+    first = await asyncio.gather(*(resolver.resolve(name) for name in dead), return_exceptions=True)
+    assert {type(error) for error in first} == {CannotResolve}
+    stuck.set()
+    assert await asyncio.to_thread(all_asked.wait, 20)
+    stuck.clear()
+    now = 6.0  # what failed is forgotten, and asked for again: apart, so that others are not behind it
+    again = [asyncio.ensure_future(resolver.resolve(name)) for name in dead]
+    await asyncio.sleep(0)
+
+    assert await resolver.resolve("alive.example") == (ip_address("127.0.0.1"),)
+    assert {name.rpartition("_")[0] for host, name in asked[len(dead) :] if host in dead} <= {
+        "embarc-slow-resolver"
+    }
+    stuck.set()
+    await asyncio.gather(*again, return_exceptions=True)
+    resolver.close()
 
 
 async def test_a_name_that_nobody_knows_is_a_dns_failure() -> None:

@@ -294,7 +294,6 @@ class Pool:
             curl.setopt(pycurl.NOPROXY, "")
             curl.setopt(pycurl.PROXY, f"http://{_bracketed(target.via)}:{port}")
             curl.setopt(pycurl.HTTPPROXYTUNNEL, 1)
-            curl.setopt(pycurl.SUPPRESS_CONNECT_HEADERS, 1)
             if self._proxy.credentials:
                 curl.setopt(pycurl.PROXYUSERPWD, self._proxy.credentials)
         return exchange
