@@ -20,7 +20,12 @@ install: $(READY)  ## Make .venv with everything, from the hashed lock.
 demo: $(READY)  ## Start Embarc with a sandbox and a receiver, and watch one webhook arrive.
 	$(BIN)/embarc demo
 
-test: $(READY)  ## Every test that needs no browser.
+examples/node/node_modules/.ready: examples/node/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is not installed: apt-get install nodejs npm"; exit 1; }
+	cd examples/node && npm ci --no-audit --no-fund
+	touch $@
+
+test: $(READY) examples/node/node_modules/.ready  ## Every test that needs no browser.
 	$(BIN)/python -m pytest
 
 test-browser: $(READY)  ## The tests that need a Chromium.
@@ -40,6 +45,12 @@ SEEDS ?= 500
 simulate: $(READY)  ## Months of failures, crashes and people, as many seeds as you like: SEEDS=1000.
 	$(BIN)/python -m embarc.testing.simulation --seeds $(SEEDS)
 
+FUZZ_SECONDS ?= 20
+fuzz: $(READY)  ## Throw what a fuzzer finds at every parser of hostile text, FUZZ_SECONDS each.
+	@for target in url headers signature retry-after; do \
+	  $(BIN)/python -m tests.fuzz.harness $$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
+
 bench-quick: $(READY)  ## CPU microseconds per delivered webhook, in under two minutes.
 	$(BIN)/python -m bench.quick
 
@@ -53,4 +64,4 @@ lock: $(READY)  ## Pin the newest versions that pyproject.toml allows, with hash
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --python-version 3.11 --upgrade --quiet -o requirements.lock
 
-.PHONY: help install demo test test-browser check format simulate bench-quick bench-isolation docs lock
+.PHONY: help install demo test test-browser check format simulate bench-quick bench-isolation docs lock fuzz

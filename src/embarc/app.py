@@ -9,14 +9,15 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from starlette.types import ASGIApp
 
 from embarc.api import doors
-from embarc.core.addresses import AllowedNetwork, Policy, parse_allowed
+from embarc.core.addresses import Policy, parse_allowed, parse_network, parse_port
 from embarc.core.catalogue import load_catalogue
 from embarc.core.errors import SettingsError
 from embarc.core.hook_config import parse_endpoint
@@ -39,7 +40,8 @@ from embarc.engine.replay import Replayer
 from embarc.engine.replays import Replays
 from embarc.inlets.fineract import FineractInlet
 from embarc.inlets.relay import Relay, SqliteSource
-from embarc.net.resolver import SystemResolver
+from embarc.net.guard import EgressProxy, UrlChecker, parse_proxy
+from embarc.net.resolver import Resolver, SystemResolver
 from embarc.net.transport import CurlTransport
 from embarc.observe import Observer
 from embarc.sandbox import Sandbox
@@ -103,13 +105,17 @@ class Service:
         *,
         on_broken: Callable[[str], None],
         shared_folder: Path | None = None,
+        resolver: Resolver | None = None,
     ) -> Service:
         """Open the store and wire the parts; nothing runs yet. Raises `SettingsError`.
 
-        `shared_folder` is where several processes behind one port leave their counts for each other.
+        `shared_folder` is where several processes behind one port leave their counts for each other; `resolver` replaces
+        the system's.
         """
         database = database_path(settings.store)
-        policy = Policy(allow_private=tuple(_allowed(text) for text in settings.allow_private))
+        policy, proxy = network_policy(settings)
+        if settings.allow_metadata:
+            observer("network.metadata_allowed")
         system_random = random.SystemRandom()
         worker = f"{os.uname().nodename}:{os.getpid()}"
 
@@ -118,7 +124,8 @@ class Service:
         store = await SqliteStore.open(
             database, parse_endpoint=parse_endpoint, vault=vault, on_broken=on_broken
         )
-        transport = CurlTransport(policy=policy, resolver=SystemResolver())
+        resolver = resolver or SystemResolver()
+        transport = CurlTransport(policy=policy, resolver=resolver, proxy=proxy)
         kinds = Kinds(store, load_catalogue(), observe=observer, is_open=settings.open_catalogue)
         registry = Registry(store)
 
@@ -150,7 +157,7 @@ class Service:
         hooks = Hooks(
             store,
             kinds,
-            policy,
+            UrlChecker(policy, resolver),
             on_change=hooks_changed,
             clock=time.time,
             observe=observer,
@@ -300,8 +307,24 @@ def _wake(relays: list[Relay]) -> None:
         relay.wake()
 
 
-def _allowed(text: str) -> AllowedNetwork:
+def network_policy(settings: Settings) -> tuple[Policy, EgressProxy | None]:
+    """What hooks may point to, and through which proxy; raises `SettingsError`."""
+    with _naming("allow_private"):
+        allowed = tuple(parse_allowed(text) for text in settings.allow_private)
+    with _naming("deny_networks"):
+        denied = tuple(parse_network(text) for text in settings.deny_networks)
+    with _naming("hook_ports"):
+        ports = frozenset(parse_port(text) for text in settings.hook_ports)
+    with _naming("egress_proxy"):
+        proxy = parse_proxy(settings.egress_proxy) if settings.egress_proxy else None
+    policy = Policy(allow_private=allowed, deny=denied, ports=ports, allow_metadata=settings.allow_metadata)
+    return policy, proxy
+
+
+@contextmanager
+def _naming(setting: str) -> Iterator[None]:
+    """Turn a ValueError into one about this setting."""
     try:
-        return parse_allowed(text)
+        yield
     except ValueError as error:
-        raise SettingsError(f"`allow_private`: {error}") from None
+        raise SettingsError(f"`{setting}`: {error}") from None

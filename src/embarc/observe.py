@@ -31,6 +31,7 @@ NAMES = {
     "member.fenced": "No heartbeat has reached the store for so long that others will take over: this process stops sending.",
     "members.changed": "Processes that share the store have come or gone.",
     "process.ended": "One of several processes ended without being asked to; it is started again.",
+    "network.metadata_allowed": "DANGEROUS: this installation lets hooks point to the metadata services of clouds.",
     "pruning.failed": "Old history could not be deleted, and is tried again in the next round.",
     "relay.failed": "The outbox could not be read or published from, and is tried again.",
     "relay.published": "Events of an outbox were accepted.",

@@ -71,6 +71,21 @@ class Settings:
         (),
         "Private networks that hooks may point to: CIDRs, comma separated, each with an optional port (`10.1.0.0/16`, `127.0.0.0/8:9000`). Inside them plain http and any port are allowed too.",
     )
+    allow_metadata: bool = _setting(
+        False,
+        "DANGEROUS: let `allow_private` cover the metadata services of clouds (169.254.169.254 and the like) too. Whoever may configure a hook can then ask them for this machine's credentials.",
+    )
+    deny_networks: tuple[str, ...] = _setting(
+        (), "Networks that hooks may never point to, whatever else allows them: CIDRs, comma separated."
+    )
+    hook_ports: tuple[str, ...] = _setting(
+        ("443", "8443"), "Ports of public addresses that hooks may point to, comma separated."
+    )
+    egress_proxy: str = _setting(
+        "",
+        "A proxy that every send goes through by CONNECT, `http://HOST:PORT` or `http://USER:PASSWORD@HOST:PORT`. Addresses are still resolved and checked here. Proxies of the environment are never used.",
+        secret=True,
+    )
     open_catalogue: bool = _setting(
         False, "Accept events of kinds that the catalogue does not know, and subscriptions to them."
     )

@@ -32,6 +32,7 @@ _WARNINGS = {
     "member.fenced",
     "inlet.refused",
     "process.ended",
+    "network.metadata_allowed",
     "pruning.failed",
     "relay.failed",
     "replay.failed",

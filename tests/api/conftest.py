@@ -12,6 +12,7 @@ from embarc.app import Service
 from embarc.observe import Observer
 from embarc.settings import load_settings
 from embarc.testing.asgi import Client
+from embarc.testing.names import StaticResolver
 from embarc.testing.receiver import ScriptedReceiver
 
 PASSWORD = "a-test-password"
@@ -30,7 +31,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
         },
         directory=tmp_path,
     )
-    opened = await Service.open(settings, Observer(), on_broken=pytest.fail)
+    opened = await Service.open(settings, Observer(), on_broken=pytest.fail, resolver=StaticResolver({}))
     await opened.access.add_admin(CHEAP_HASH)
     await opened.start()
     yield opened

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embarc.core.addresses import Policy, is_public, parse_allowed, refusal
+from embarc.core.addresses import Policy, is_public, parse_allowed, parse_network, parse_port, refusal
 from embarc.core.urls import BadUrl, checked_url, parse_url
 
 HOSTILE = [
@@ -71,6 +71,62 @@ def test_metadata_services_are_denied_even_inside_the_list() -> None:
     ):
         assert refusal(ip_address(address), 80, policy)
     assert refusal(ip_address("10.0.0.1"), 80, policy) is None
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.170.2", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::", "fe80::a9fe:a9fe", "::a9fe:a9fe"]
+)
+def test_metadata_services_need_a_switch_of_their_own(address: str) -> None:
+    everywhere = (parse_allowed("0.0.0.0/0"), parse_allowed("::/0"))
+
+    assert refusal(ip_address(address), 80, Policy(allow_private=everywhere))
+    assert refusal(ip_address(address), 80, Policy(allow_private=everywhere, allow_metadata=True)) is None
+    with pytest.raises(BadUrl):
+        checked_url("http://metadata.google.internal/", Policy(allow_private=everywhere))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"])
+def test_this_machine_has_to_be_meant(address: str) -> None:
+    everywhere = Policy(allow_private=(parse_allowed("0.0.0.0/0"), parse_allowed("::/0")))
+    meant = Policy(allow_private=tuple(map(parse_allowed, ("127.0.0.0/8", "0.0.0.0/8", "::/128", "::1/128"))))
+
+    assert refusal(ip_address(address), 9000, everywhere)
+    assert refusal(ip_address(address), 9000, meant) is None
+
+
+def test_ports_of_databases_and_mail_have_to_be_named() -> None:
+    network, named = (
+        Policy(allow_private=(parse_allowed(text),)) for text in ("10.0.0.0/8", "10.0.0.0/8:6379")
+    )
+
+    assert refusal(ip_address("10.1.2.3"), 6379, network)
+    assert refusal(ip_address("10.1.2.3"), 6379, named) is None
+    for url in ("http://ex.com:22/", "http://ex.com:6379/"):
+        with pytest.raises(BadUrl):
+            checked_url(url, network)
+    assert checked_url("http://ex.com:6379/", named)  # its address decides
+
+
+def test_what_is_denied_is_denied_whatever_allows_it() -> None:
+    policy = Policy(
+        allow_private=(parse_allowed("10.0.0.0/8"),),
+        deny=(parse_network("10.9.0.0/16"), parse_network("93.184.216.0/24")),
+    )
+
+    assert refusal(ip_address("10.9.1.1"), 443, policy)
+    assert refusal(ip_address("93.184.216.34"), 443, policy)
+    assert refusal(ip_address("10.8.1.1"), 443, policy) is None
+    with pytest.raises(ValueError, match="port"):
+        parse_network("10.0.0.0/8:80")
+
+
+def test_further_ports_of_public_addresses_are_the_operators() -> None:
+    policy = Policy(ports=frozenset({443, parse_port("9443")}))
+
+    assert checked_url("https://ex.com:9443/", policy) == "https://ex.com:9443/"
+    for text in ("", "x", "0", "65536", "25", "6379", "-1"):
+        with pytest.raises(ValueError, match="not a port"):
+            parse_port(text)
 
 
 @pytest.mark.parametrize(

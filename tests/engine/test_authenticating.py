@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import hmac
 import json
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,15 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from embarc.core.attempts import Result
+from embarc.core.attempts import Outcome, Result
 from embarc.core.errors import Invalid
-from embarc.engine.credentials import public_key
+from embarc.engine.credentials import OAuth2Authenticator, public_key
+from embarc.net.base import OutboundRequest
 from embarc.receiver import VerificationError, verify
 from embarc.testing.certificates import Authority
 from embarc.testing.engine import EngineLab
@@ -121,6 +127,151 @@ async def test_a_jwt_is_made_for_each_attempt_and_names_its_body(
     assert claims[0]["body_sha256"] == hashlib.sha256(requests[0].body).hexdigest()
     assert claims[0]["jti"] != claims[1]["jti"]
     assert jwt.get_unverified_header(tokens[0])["kid"]
+
+
+def verified_by_hand(token: str, algorithm: str, key: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims of a token, by the primitives of RFC 7515 and 7518: none of the code that made it."""
+    signed, _, encoded = token.rpartition(".")
+    header, claims = (json.loads(base64.urlsafe_b64decode(part + "==")) for part in signed.split("."))
+    signature = base64.urlsafe_b64decode(encoded + "==")
+    message = signed.encode()
+    match algorithm:
+        case "HS256":
+            assert hmac.compare_digest(signature, hmac.digest(key.encode(), message, "sha256"))
+        case "RS256":
+            key.public_key().verify(signature, message, PKCS1v15(), SHA256())
+        case "ES256":
+            r, s = (int.from_bytes(part) for part in (signature[:32], signature[32:]))
+            key.public_key().verify(encode_dss_signature(r, s), message, ec.ECDSA(SHA256()))
+        case _:
+            key.public_key().verify(signature, message)
+    return header, claims
+
+
+KEYS: list[tuple[str, Any]] = [
+    ("HS256", "a-shared-secret-of-at-least-32-characters"),
+    ("RS256", rsa.generate_private_key(65537, 2048)),
+    ("ES256", ec.generate_private_key(ec.SECP256R1())),
+    ("EdDSA", ed25519.Ed25519PrivateKey.generate()),
+]
+
+
+def jwt_config(algorithm: str, key: Any) -> dict[str, str]:
+    return {
+        "Authentication": "jwt",
+        "JWT Algorithm": algorithm,
+        "JWT Issuer": "https://lender.example.com",
+        "JWT Key": key if isinstance(key, str) else pem(key),
+    }
+
+
+@pytest.mark.parametrize(("algorithm", "key"), KEYS, ids=[name for name, _ in KEYS])
+async def test_a_jwt_is_verified_by_the_primitives_alone(
+    engine: EngineLab, receiver: ScriptedReceiver, algorithm: str, key: Any
+) -> None:
+    await add(engine, receiver.url, jwt_config(algorithm, key) | {"JWT Audience": "the-gateway"})
+
+    request = await one_request(engine, receiver)
+
+    token = request.header("authorization").removeprefix("Bearer ")
+    header, claims = verified_by_hand(token, algorithm, key)
+    assert (header["alg"], header["typ"]) == (algorithm, "JWT")
+    assert header["kid"]
+    assert claims.keys() == {"iss", "aud", "sub", "iat", "nbf", "exp", "jti", "body_sha256"}
+    assert (claims["aud"], claims["sub"]) == ("the-gateway", "default")
+    assert claims["nbf"] <= claims["iat"] <= time.time() < claims["exp"] <= claims["iat"] + 300
+    assert claims["body_sha256"] == hashlib.sha256(request.body).hexdigest()
+
+
+async def test_without_the_body_claim_one_jwt_serves_many_attempts_until_its_end_is_near(
+    engine: EngineLab, receiver: ScriptedReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    algorithm, key = KEYS[3]
+    await add(engine, receiver.url, jwt_config(algorithm, key) | {"JWT Body Claim": "off"})
+    await engine.publish(3)
+    await receiver.received(3)
+    later = time.time() + 245
+    monkeypatch.setattr("embarc.engine.credentials.time.time", lambda: later)
+    await engine.publish()
+    requests = await receiver.received(4)
+
+    tokens = [request.header("authorization").removeprefix("Bearer ") for request in requests]
+    claims = [verified_by_hand(token, algorithm, key)[1] for token in tokens]
+    assert len(set(tokens[:3])) == 1
+    assert tokens[3] != tokens[0]
+    assert not any("body_sha256" in one for one in claims)
+    assert claims[0]["jti"] != claims[3]["jti"]
+
+
+async def test_each_attempt_has_a_new_timestamp_and_the_same_id(
+    engine: EngineLab, receiver: ScriptedReceiver
+) -> None:
+    receiver.answers(500, 500, 200)
+    await add(engine, receiver.url, {"Retry Schedule": "3600", "Signature": "both"})
+    await engine.publish()
+    for _ in range(2):
+        await engine.next_attempt()
+        engine.later(3 * 3600)
+    requests = await receiver.received(3)
+
+    assert len({request.header("webhook-id") for request in requests}) == 1
+    assert len({request.header("webhook-timestamp") for request in requests}) == 3
+    assert len({request.header("webhook-signature") for request in requests}) == 3
+    assert [request.header("x-embarc-attempt") for request in requests] == ["1", "2", "3"]
+
+
+async def test_many_refused_tokens_are_renewed_once(engine: EngineLab, receiver: ScriptedReceiver) -> None:
+    tokens = [answer({"access_token": f"tok-{number}", "expires_in": 3600}) for number in (1, 2, 3, 4)]
+    receiver.answers(*[401] * 16, 200)
+    async with ScriptedReceiver().answers(*tokens) as server:
+        await add(engine, receiver.url, oauth(server) | {"Concurrency": "16"})
+        await engine.publish(16)
+        settled = [await engine.next_attempt() for _ in range(16)]
+        asked = len(server.requests)
+
+    assert asked == 2
+    assert {one.attempt.outcome.status for one in settled} == {200}
+
+
+async def test_a_token_is_renewed_before_its_end_while_it_is_still_used(
+    engine: EngineLab, receiver: ScriptedReceiver
+) -> None:
+    hook_id = await add_oauth(engine, receiver, "http://127.0.0.1:9/token")
+    authenticator = OAuth2Authenticator(await engine.hooks.get("default", str(hook_id)))
+    answers = [b'{"access_token":"one","expires_in":1}', b'{"access_token":"two","expires_in":3600}']
+    asked, may_answer = [], asyncio.Event()
+    may_answer.set()
+
+    async def token_server(request: OutboundRequest) -> Outcome:
+        asked.append(request)
+        await may_answer.wait()
+        return Outcome(result=Result.STATUS, status=200, body=answers.pop(0))
+
+    async def lines() -> list[str]:
+        return await authenticator.lines(None, b"", token_server)  # type: ignore[arg-type] # it does not look at the claim
+
+    assert await lines() == ["Authorization: Bearer one"]
+    may_answer.clear()
+    authenticator._renew_at = 0.0  # its end is near
+    authenticator._ends_at = time.monotonic() + 60
+    still = [await lines() for _ in range(5)]
+    may_answer.set()
+    assert authenticator._fetching
+    await authenticator._fetching
+
+    assert still == [["Authorization: Bearer one"]] * 5
+    assert await lines() == ["Authorization: Bearer two"]
+    assert len(asked) == 2
+
+
+async def add_oauth(engine: EngineLab, receiver: ScriptedReceiver, token_url: str) -> int:
+    config = {
+        "Authentication": "oauth2",
+        TOKEN_URL: token_url,
+        "Client ID": "embarc",
+        "Client Secret": "shh",
+    }
+    return await add(engine, receiver.url, config)
 
 
 async def test_one_token_serves_everybody_who_waits_for_it(

@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stripe import SignatureVerificationError, WebhookSignature
 from svix.webhooks import Webhook as SvixWebhook
 
+from embarc.core.catalogue import load_catalogue
+from embarc.core.events import compose_payload
 from embarc.core.signatures import Signer
-from embarc.receiver import Deduplicator, Event, NotAnEvent, Receiver, SqliteLedger, Verified
+from embarc.receiver import Deduplicator, Event, NotAnEvent, Receiver, SqliteLedger, Verified, verify
 from embarc.receiver.asgi import asgi_app
 from embarc.receiver.kinds import Kind
 from embarc.receiver.wsgi import wsgi_app
@@ -71,6 +75,7 @@ def test_what_a_receiver_answers() -> None:
         receiver.handle(signed(), BODY, "10.1.2.3").status,
         receiver.handle(signed(), BODY, "10.1.2.3").status,
         receiver.handle(signed(), BODY + b" ", "10.1.2.3").status,
+        receiver.handle(signed(), BODY, "::ffff:10.1.2.3").status,
         receiver.handle(signed(), BODY, "11.1.2.3").status,
         receiver.handle(signed(), BODY, "").status,
         receiver.handle([], BODY, "10.1.2.3").status,
@@ -79,8 +84,18 @@ def test_what_a_receiver_answers() -> None:
         receiver.handle(signed(event_id="evt_fails"), BODY, "10.1.2.3").status,
     ]
 
-    assert answers == [200, 200, 401, 403, 403, 401, 400, 500, 200]
+    assert answers == [200, 200, 401, 200, 403, 403, 401, 400, 500, 200]
     assert handled == ["evt_1", "evt_fails"]
+
+
+def test_every_kind_of_the_catalogue_arrives_as_a_typed_event() -> None:
+    for kind in (entry.kind for entry in load_catalogue().entries):
+        payload = compose_payload(kind, None, {"loanId": 17}, 0, b'{"amount":1.10}', b'{"resourceId":77}')
+        event = Event.parse(payload)
+        assert Kind(event.kind) == str(kind)
+        assert (event.entity_name, event.action_name) == (kind.entity_name, kind.action_name)
+        assert (event.loan_id, event.resource_id) == (17, 77)
+        assert event.request["amount"] == Decimal("1.10")
 
 
 def test_secrets_may_change_while_it_runs() -> None:
@@ -163,6 +178,20 @@ def test_svix_verifies_what_embarc_signs_and_the_other_way_round() -> None:
     assert Receiver(lambda event, webhook: None, SECRET).handle(theirs, BODY).status == 200
 
 
+def test_stripe_verifies_what_embarc_signs_and_the_other_way_round() -> None:
+    secrets = [SECRET, "whsec_" + "B" * 32]
+    now = int(time.time())
+    lines = Signer([(secret, None) for secret in secrets]).header_lines("evt_9", now, BODY)
+    header = lines[-1].removeprefix("X-Embarc-Signature: ")
+
+    for secret in secrets:
+        assert WebhookSignature.verify_header(BODY.decode(), header, secret, 300)
+    with pytest.raises(SignatureVerificationError):
+        WebhookSignature.verify_header(BODY.decode() + " ", header, SECRET, 300)
+    theirs = WebhookSignature._compute_signature(f"{now}.{BODY.decode()}", SECRET)
+    assert verify({"X-Embarc-Signature": f"t={now},v1={theirs}"}, BODY, SECRET).timestamp == now
+
+
 # -- the examples, as processes --------------------------------------------------------------------------------
 
 
@@ -202,7 +231,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def begin(command: list[str], port: int, secret: str) -> subprocess.Popen[str]:
         environment = os.environ | {"EMBARC_SECRET": secret, "LEDGER": str(tmp_path / "received.db")}
         process = subprocess.Popen(
-            [sys.executable, *command],
+            command,
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -219,13 +248,26 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.communicate(timeout=10)
 
 
-@pytest.mark.parametrize("framework", ["fastapi", "flask", "django"])
+@pytest.mark.parametrize("framework", ["fastapi", "flask", "django", "node"])
 def test_an_example_receives_from_a_real_embarc(framework: str, start: Start, tmp_path: Path) -> None:
     port = free_port()
+    if framework == "node":
+        assert shutil.which("node"), "node is not installed: apt-get install nodejs npm"
+        assert (ROOT / "examples/node/node_modules").is_dir(), "run `npm ci` in examples/node"
     commands = {
-        "fastapi": ["-m", "uvicorn", "examples.fastapi_receiver:app", "--port", str(port)],
-        "flask": ["-m", "flask", "--app", "examples.flask_receiver", "run", "--port", str(port)],
-        "django": ["examples/django_receiver.py", str(port)],
+        "fastapi": [sys.executable, "-m", "uvicorn", "examples.fastapi_receiver:app", "--port", str(port)],
+        "flask": [
+            sys.executable,
+            "-m",
+            "flask",
+            "--app",
+            "examples.flask_receiver",
+            "run",
+            "--port",
+            str(port),
+        ],
+        "django": [sys.executable, "examples/django_receiver.py", str(port)],
+        "node": ["node", "examples/node/receiver.mjs", str(port)],
     }
     service = ServiceProcess(tmp_path)
     try:

@@ -50,6 +50,8 @@ CLIENT_CERTIFICATE = "Client Certificate"
 CLIENT_KEY = "Client Key"
 CA_CERTIFICATE = "CA Certificate"
 HEADERS = "Headers"
+INVALID_VALUE = "validation.msg.hook.config.value.invalid"
+URL_INVALID = "validation.msg.hook.url.invalid"
 JWT_ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 
 REQUIRED_FOR = {
@@ -60,7 +62,7 @@ REQUIRED_FOR = {
     Authentication.OAUTH2: (TOKEN_URL, "Client ID", CLIENT_SECRET),
 }
 """Fields that each way of authenticating cannot do without."""
-_ALSO_FOR = {Authentication.JWT: ("JWT Audience",), Authentication.OAUTH2: ("Scope",)}
+_ALSO_FOR = {Authentication.JWT: ("JWT Audience", "JWT Body Claim"), Authentication.OAUTH2: ("Scope",)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +163,12 @@ def _jwt_algorithm(endpoint: Endpoint, value: str) -> Endpoint:
     return replace(endpoint, jwt_algorithm=value)
 
 
+def _jwt_body_claim(endpoint: Endpoint, value: str) -> Endpoint:
+    if value.lower() not in ("on", "off"):
+        raise ValueError("it must be `on` or `off`")
+    return replace(endpoint, has_jwt_body_claim=value.lower() == "on")
+
+
 def _visible(endpoint: Endpoint, value: str) -> Endpoint:
     """For secrets that travel in a header."""
     if not (value.isascii() and value.isprintable()):
@@ -199,7 +207,7 @@ FIELDS = (
         help="Where to send: https, kept as it is with path and query.",
         required=True,
         placeholder="https://yourapp.example.com/webhooks/embrc",
-        code="validation.msg.hook.url.invalid",
+        code=URL_INVALID,
         apply=_url,
     ),
     ConfigField(
@@ -285,6 +293,13 @@ FIELDS = (
         help="The claim `aud`; the origin of the Payload URL where it is not set.",
         placeholder="https://yourapp.example.com",
         apply=lambda endpoint, value: replace(endpoint, jwt_audience=value),
+    ),
+    ConfigField(
+        name="JWT Body Claim",
+        help="`on`: a token for each attempt, with the body's SHA-256 in `body_sha256`; `off`: one token for many attempts, for "
+        "gateways that count or price them.",
+        placeholder="on",
+        apply=_jwt_body_claim,
     ),
     ConfigField(
         name="JWT Issuer",
@@ -425,7 +440,7 @@ def read_config(
         except ValueError as error:
             fields.fail_code(
                 one.name,
-                one.code or "validation.msg.hook.config.value.invalid",
+                one.code or INVALID_VALUE,
                 f"The configuration field `{one.name}` is not valid: {error}.",
                 None if one.secret else value,
             )
@@ -458,7 +473,7 @@ def _check_authentication(
                 continue
             fields.fail_code(
                 name,
-                "validation.msg.hook.config.value.invalid",
+                INVALID_VALUE,
                 f"The configuration field `{name}` is only used with the authentication `{other}`; this hook has `{chosen}`.",
             )
     has = [name in given for name in (CLIENT_CERTIFICATE, CLIENT_KEY)]
@@ -508,14 +523,14 @@ def parse_endpoint(config: Mapping[str, str]) -> Endpoint:
     return endpoint
 
 
-def url_of(fields: Fields) -> str | None:
-    """The Payload URL that a request gives, unchecked; notes nothing."""
+def given_value(fields: Fields, wanted: str) -> str | None:
+    """The value that a request gives a configuration field, unchecked; notes nothing."""
     raw = fields.body.get("config")
     pairs = raw.items() if isinstance(raw, Mapping) else []
     if isinstance(raw, list):
         pairs = [(one.get("fieldName"), one.get("fieldValue")) for one in raw if isinstance(one, Mapping)]
     for name, value in pairs:
-        if isinstance(name, str) and name.strip().casefold() == URL.casefold() and isinstance(value, str):
+        if isinstance(name, str) and name.strip().casefold() == wanted.casefold() and isinstance(value, str):
             return value.strip()
     return None
 
@@ -561,7 +576,7 @@ def _add(fields: Fields, given: dict[str, str], name: Any, value: Any) -> None:
         return
     if isinstance(value, bool | list | dict):
         message = f"The configuration field `{field.name}` must be a string."
-        fields.fail_code(field.name, "validation.msg.hook.config.value.invalid", message)
+        fields.fail_code(field.name, INVALID_VALUE, message)
         return
     text = str(value).strip()
     if len(text) > field.longest:

@@ -80,6 +80,8 @@ class Endpoint:
     jwt_algorithm: str = ""
     jwt_issuer: str = ""
     jwt_audience: str = ""
+    has_jwt_body_claim: bool = True
+    """Whether each token names the body it goes with, and so serves one attempt."""
     token_url: str = ""
     client_id: str = ""
     scope: str = ""

@@ -13,7 +13,7 @@ from functools import cached_property
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from urllib.parse import quote
 
-from embarc.core.addresses import Address, Policy, refusal
+from embarc.core.addresses import Address, Policy, port_refusal, refusal
 
 LONGEST_URL = 2000
 _URL = re.compile(
@@ -22,7 +22,7 @@ _URL = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?\Z"
 )
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f\\^`{|}<>\"]")
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f\ud800-\udfff\\^`{|}<>\"]")
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
 _NUMERIC = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
 _HIDDEN_CONTROL = re.compile(r"%(?:0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
@@ -30,7 +30,7 @@ _SAFE = "/?:@!$&'()*+,;=-._~%[]"
 _LOCAL_NAMES = frozenset({"localhost", "ip6-localhost", "ip6-loopback", "localhost.localdomain"})
 _METADATA_NAMES = frozenset({"metadata.google.internal", "metadata", "instance-data"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_NEVER_PORTS = frozenset({0})
+_HTTP = "plain http is not allowed; use https"
 
 
 class BadUrl(ValueError):
@@ -88,21 +88,27 @@ def checked_url(text: str, policy: Policy) -> str:
     """
     url = parse_url(text)
     address = url.address
-    is_local_name = url.host in _LOCAL_NAMES or url.host.endswith((".localhost", ".internal", ".local"))
     if address is not None:
-        if reason := refusal(address, url.port, policy):
-            raise BadUrl(reason)
-        if url.scheme == "http" and not policy.is_inside(address, url.port):
-            raise BadUrl("plain http is not allowed; use https")
-        return url.text
-    if url.host in _METADATA_NAMES or (is_local_name and not policy.allow_private):
-        raise BadUrl("the host is private, local or reserved")
-    if not policy.allow_private:
-        if url.scheme == "http":
-            raise BadUrl("plain http is not allowed; use https")
-        if url.port not in policy.ports:
-            raise BadUrl(f"the port {url.port} is not one that hooks may use")
+        reason = refusal(address, url.port, policy) or (
+            _HTTP if url.scheme == "http" and not policy.is_inside(address, url.port) else None
+        )
+    else:
+        reason = _name_refusal(url, policy)
+    if reason:
+        raise BadUrl(reason)
     return url.text
+
+
+def _name_refusal(url: Url, policy: Policy) -> str | None:
+    """Why a name may not be saved, whatever its address. One that may be private is decided by its address."""
+    is_local = url.host in _LOCAL_NAMES or url.host.endswith((".localhost", ".internal", ".local"))
+    if url.host in _METADATA_NAMES and not policy.allow_metadata:
+        return "the host is private, local or reserved"
+    if any(allowed.covers_port(url.port) for allowed in policy.allow_private):
+        return None
+    if is_local:
+        return "the host is private, local or reserved"
+    return _HTTP if url.scheme == "http" else port_refusal(url.port, policy)
 
 
 def _take_apart(text: str) -> Url:
@@ -117,7 +123,7 @@ def _take_apart(text: str) -> Url:
     if scheme not in _DEFAULT_PORTS:
         raise BadUrl(f"the scheme `{scheme[:20]}` is not http or https")
     port = int(found["port"]) if found["port"] else _DEFAULT_PORTS[scheme]
-    if port in _NEVER_PORTS or port > 65535:
+    if not 0 < port <= 65535:
         raise BadUrl(f"the port {port} is not between 1 and 65535")
     target = quote((found["path"] or "/") + (found["query"] or ""), safe=_SAFE)
     if _HIDDEN_CONTROL.search(target):

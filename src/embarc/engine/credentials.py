@@ -1,7 +1,8 @@
 """What a send carries besides its signature: the receiver's gateway wants to know who is calling.
 
 * `basic` and `api-key` are header lines that never change.
-* `jwt`: a token for each attempt, five minutes long, with the SHA-256 of the body (RFC 7519).
+* `jwt`: a token for each attempt, five minutes long, with the SHA-256 of the body (RFC 7519); or, where that claim is off, one
+  token for many attempts.
 * `oauth2`: client credentials (RFC 6749 section 4.4). The token is kept and renewed early, fetched once for everybody who
   waits for it, and once more when a send is answered 401. Its URL goes through the same guarded transport as every send.
 """
@@ -12,6 +13,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -42,7 +44,7 @@ from embarc.core.hook_config import (
 from embarc.core.hooks import Authentication, Endpoint, Hook
 from embarc.core.ids import delivery_id
 from embarc.core.signatures import KEY_PREFIX, PUBLIC_KEY_PREFIX
-from embarc.core.urls import parse_url
+from embarc.core.urls import BadUrl, parse_url
 from embarc.net.base import OutboundRequest, TlsMaterial
 
 TOKEN_LIFE_SECONDS = 300
@@ -63,12 +65,12 @@ class CannotAuthenticate(Exception):
 class Authenticator(Protocol):
     """Makes header lines for one send after the other of one hook."""
 
-    async def lines(self, claim: Claim, body: bytes, send: Send, timeout_seconds: float) -> list[str]:
+    async def lines(self, claim: Claim, body: bytes, send: Send) -> list[str]:
         """The header lines; raises `CannotAuthenticate`."""
         ...
 
-    def refused(self) -> bool:
-        """The receiver answered 401; whether another credential is worth a try."""
+    def refused(self, lines: list[str]) -> bool:
+        """The receiver answered 401 to these lines; whether another credential is worth a try."""
         ...
 
 
@@ -146,35 +148,47 @@ def mistakes(endpoint: Endpoint, credentials: Mapping[str, str]) -> Iterator[tup
 
 
 class JwtAuthenticator:
-    """`Authorization: Bearer` with a token of its own for each attempt."""
+    """`Authorization: Bearer` with a token of its own for each attempt, or one that is kept until a minute before its end."""
 
     def __init__(self, hook: Hook) -> None:
         endpoint = hook.endpoint
+        self._tenant = hook.tenant
         self._key = hook.credentials[JWT_KEY]
         self._algorithm = endpoint.jwt_algorithm
         self._issuer = endpoint.jwt_issuer
-        self._audience = endpoint.jwt_audience or parse_url(endpoint.url).origin
+        self._audience = endpoint.jwt_audience or _origin(endpoint.url)
         self._key_id = _key_id(hook, self._key, self._algorithm)
+        self._names_body = endpoint.has_jwt_body_claim
+        self._kept: list[str] = []
+        self._keep_until = 0.0
 
-    async def lines(self, claim: Claim, body: bytes, send: Send, timeout_seconds: float) -> list[str]:
-        """A token that names tenant, attempt and body."""
-        now = int(time.time())
+    async def lines(self, claim: Claim, body: bytes, send: Send) -> list[str]:
+        """A token that names tenant, attempt and body; or the kept one."""
+        now = time.time()
+        if self._names_body:
+            token_id = f"{delivery_id(claim.event_key, claim.hook_id)}-{claim.attempts + 1}"
+            digest = hashlib.sha256(body).hexdigest()
+            return self._token(int(now), {"jti": token_id, "body_sha256": digest})
+        if not now < self._keep_until:
+            self._kept = self._token(int(now), {"jti": secrets.token_urlsafe(16)})
+            self._keep_until = now + TOKEN_LIFE_SECONDS - EARLY_SECONDS
+        return self._kept
+
+    def refused(self, lines: list[str]) -> bool:
+        """Another token would be no better."""
+        return False
+
+    def _token(self, now: int, more: dict[str, str]) -> list[str]:
         claims = {
             "iss": self._issuer,
             "aud": self._audience,
-            "sub": claim.tenant,
+            "sub": self._tenant,
             "iat": now,
             "nbf": now - NOT_BEFORE_SECONDS,
             "exp": now + TOKEN_LIFE_SECONDS,
-            "jti": f"{delivery_id(claim.event_key, claim.hook_id)}-{claim.attempts + 1}",
-            "body_sha256": hashlib.sha256(body).hexdigest(),
-        }
+        } | more
         token = jwt.encode(claims, self._key, algorithm=self._algorithm, headers={"kid": self._key_id})
         return [f"Authorization: Bearer {token}"]
-
-    def refused(self) -> bool:
-        """Another token would be no better."""
-        return False
 
 
 class OAuth2Authenticator:
@@ -182,22 +196,26 @@ class OAuth2Authenticator:
 
     def __init__(self, hook: Hook) -> None:
         self._hook = hook
-        self._token = ""
+        self._lines: list[str] = []
         self._renew_at = 0.0
+        self._ends_at = 0.0
         self._fetching: asyncio.Task[None] | None = None
 
-    async def lines(self, claim: Claim, body: bytes, send: Send, timeout_seconds: float) -> list[str]:
-        """The present token, fetched where there is none: once for everybody who asks meanwhile."""
-        if time.monotonic() >= self._renew_at:
-            if self._fetching is None:
-                self._fetching = asyncio.create_task(self._fetch(send, timeout_seconds))
-                self._fetching.add_done_callback(self._fetched)
+    async def lines(self, claim: Claim, body: bytes, send: Send) -> list[str]:
+        """The present token. Near its end it is renewed while it is still used; where there is none, everybody who asks waits
+        for the same fetch."""
+        now = time.monotonic()
+        if now >= self._renew_at and self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch(send))
+            self._fetching.add_done_callback(self._fetched)
+        if now >= self._ends_at and self._fetching is not None:
             await asyncio.shield(self._fetching)
-        return [f"Authorization: Bearer {self._token}"]
+        return self._lines
 
-    def refused(self) -> bool:
-        """The token is thrown away; the next one may be good."""
-        self._renew_at = 0.0
+    def refused(self, lines: list[str]) -> bool:
+        """The token is thrown away, unless somebody did so before: the next one may be good."""
+        if lines is self._lines:
+            self._renew_at = self._ends_at = 0.0
         return True
 
     def _fetched(self, task: asyncio.Task[None]) -> None:
@@ -205,7 +223,7 @@ class OAuth2Authenticator:
         if not task.cancelled():
             task.exception()  # whoever waits for it is told
 
-    async def _fetch(self, send: Send, timeout_seconds: float) -> None:
+    async def _fetch(self, send: Send) -> None:
         endpoint = self._hook.endpoint
         form = {"grant_type": "client_credentials"} | ({"scope": endpoint.scope} if endpoint.scope else {})
         secret = self._hook.credentials[CLIENT_SECRET]
@@ -220,7 +238,7 @@ class OAuth2Authenticator:
                     f"Authorization: Basic {base64.b64encode(pair).decode()}",
                 ],
                 body=urlencode(form).encode(),
-                timeout_seconds=timeout_seconds,
+                timeout_seconds=endpoint.timeout_seconds,
                 tls=tls_material(self._hook),
             )
         )
@@ -229,8 +247,11 @@ class OAuth2Authenticator:
                 f"answered {outcome.status}" if outcome.result is Result.STATUS else outcome.result.value
             )
             raise CannotAuthenticate(f"the token URL: {answered}")
-        self._token, life = _token(outcome.body)
-        self._renew_at = time.monotonic() + max(life - EARLY_SECONDS, life * 0.8)
+        token, life = _token(outcome.body)
+        now = time.monotonic()
+        self._lines = [f"Authorization: Bearer {token}"]
+        self._renew_at = now + max(life - EARLY_SECONDS, life * 0.8)
+        self._ends_at = now + life
 
 
 def new_signing_key() -> str:
@@ -251,7 +272,15 @@ def public_key(key: str) -> str:
 
 
 def _private(key: str) -> Ed25519PrivateKey:
-    return Ed25519PrivateKey.from_private_bytes(base64.b64decode(key.removeprefix(KEY_PREFIX)))
+    """Of the seed, which some write with the public key behind it."""
+    return Ed25519PrivateKey.from_private_bytes(base64.b64decode(key.removeprefix(KEY_PREFIX))[:32])
+
+
+def _origin(url: str) -> str:
+    try:
+        return parse_url(url).origin
+    except BadUrl:
+        return url  # nothing will be sent there
 
 
 def _public_bytes(key: Any) -> bytes:

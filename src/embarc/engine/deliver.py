@@ -77,7 +77,7 @@ class Deliverer:
                 return Outcome(result=Result.TIMEOUT, duration_ms=(time.monotonic() - began) * 1000)
             try:
                 async with asyncio.timeout(left):
-                    lines = await authenticator.lines(claim, request.body, self._transport.send, left)
+                    lines = await authenticator.lines(claim, request.body, self._transport.send)
             except (CannotAuthenticate, TimeoutError) as error:
                 duration_ms = (time.monotonic() - began) * 1000
                 detail = str(error) or "the token URL did not answer in time"
@@ -90,7 +90,7 @@ class Deliverer:
                 )
             )
             outcome = _redacted(outcome, (*prepared.secrets, *sent_secrets(lines)))
-            if is_last or outcome.status != 401 or not authenticator.refused():
+            if is_last or outcome.status != 401 or not authenticator.refused(lines):
                 break
         return outcome
 

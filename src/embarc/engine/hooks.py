@@ -8,17 +8,28 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from embarc.core.addresses import Policy
 from embarc.core.catalogue import Catalogue
 from embarc.core.errors import NotFound
 from embarc.core.events import ANY, EventKind
 from embarc.core.fields import Fields
-from embarc.core.hook_config import SECRET, ParsedConfig, credentials_in_use, read_config, url_of
+from embarc.core.hook_config import (
+    CLIENT_SECRET,
+    INVALID_VALUE,
+    SECRET,
+    TOKEN_URL,
+    URL,
+    URL_INVALID,
+    ParsedConfig,
+    credentials_in_use,
+    given_value,
+    read_config,
+)
 from embarc.core.hooks import Hook, Signature, SigningSecret
 from embarc.core.signatures import new_secret, parse_secret
-from embarc.core.urls import BadUrl, checked_url, parse_url
+from embarc.core.urls import BadUrl, parse_url
 from embarc.engine.credentials import mistakes, new_signing_key
 from embarc.engine.kinds import Kinds
+from embarc.net.guard import UrlChecker
 from embarc.observe import Observe
 from embarc.store.base import Store
 
@@ -51,7 +62,7 @@ class Hooks:
         self,
         store: Store,
         kinds: Kinds,
-        policy: Policy,
+        urls: UrlChecker,
         *,
         on_change: Callable[[], Awaitable[None]],
         clock: Callable[[], float],
@@ -59,7 +70,7 @@ class Hooks:
     ) -> None:
         self._store = store
         self._kinds = kinds
-        self._policy = policy
+        self._urls = urls
         self._on_change = on_change
         self._clock = clock
         self._observe = observe
@@ -72,7 +83,7 @@ class Hooks:
         is_active = fields.boolean("isActive", default=False)
         fields.integer("templateId", at_least=1)
         subscriptions = self._events(fields, await self._kinds.catalogue(tenant))
-        parsed = self._config(fields)
+        parsed = await self._config(fields)
         fields.check()
         assert name is not None  # noqa: S101 - `required` noted its absence
         _check_template(name)
@@ -118,7 +129,7 @@ class Hooks:
             catalogue = await self._kinds.catalogue(tenant)
             changed = replace(changed, subscriptions=self._events(fields, catalogue))
         if "config" in fields.body:
-            changed = self._reconfigured(fields, changed)
+            changed = await self._reconfigured(fields, changed)
         fields.check()
         changes = _changes(hook, changed)
         if changed != hook:
@@ -204,42 +215,58 @@ class Hooks:
                 )
         fields.check()
         secret = given or new_secret(secrets.token_bytes)
+        changed = replace(hook, secrets=self._rotated(hook, secret, hours or 0))
+        return await self._replace(changed), secret
+
+    def _rotated(self, hook: Hook, secret: str, overlap_hours: int) -> tuple[SigningSecret, ...]:
+        """The new secret, and the old ones that still sign for so long; those that were ending end no later."""
         now_ms = int(self._clock() * 1000)
-        ends_ms = now_ms + (hours or 0) * 3_600_000
+        ends_ms = now_ms + overlap_hours * 3_600_000
         old = [
             replace(one, expires_at_ms=min(one.expires_at_ms or ends_ms, ends_ms))
             for one in hook.secrets
-            if one.expires_at_ms is None or one.expires_at_ms > now_ms
+            if one.text != secret and (one.expires_at_ms is None or one.expires_at_ms > now_ms)
         ]
         live = [one for one in old if one.expires_at_ms is not None and one.expires_at_ms > now_ms]
-        changed = replace(hook, secrets=(SigningSecret(secret), *live[: MOST_SECRETS - 1]))
-        return await self._replace(changed), secret
+        return (SigningSecret(secret), *live[: MOST_SECRETS - 1])
 
-    def _reconfigured(self, fields: Fields, hook: Hook) -> Hook:
-        """The hook with the configuration of a request. Stored credentials do not follow it to another origin."""
-        given_url = url_of(fields)
+    async def _reconfigured(self, fields: Fields, hook: Hook) -> Hook:
+        """The hook with the configuration of a request. Stored credentials do not follow it to another origin, nor the client's
+        secret to another authorization server. A secret that it names is a rotation: the old one signs beside it."""
         present = dict(hook.credentials)
+        given_url, given_token_url = given_value(fields, URL), given_value(fields, TOKEN_URL)
         if given_url is not None and not _is_same_origin(given_url, hook.endpoint.url):
             present = {}
+        if given_token_url is not None and not _is_same_origin(given_token_url, hook.endpoint.token_url):
+            present.pop(CLIENT_SECRET, None)
         if hook.secrets:
             present[SECRET] = hook.secrets[0].text
-        parsed = self._config(fields, present)
+        parsed = await self._config(fields, present)
         needs_key = parsed.endpoint.signature is not Signature.HMAC and not hook.signing_key
         return replace(
             hook,
             config=parsed.config,
             endpoint=parsed.endpoint,
-            secrets=(SigningSecret(parsed.secret),) if parsed.secret else hook.secrets,
+            secrets=self._rotated(hook, parsed.secret, DEFAULT_OVERLAP_HOURS)
+            if parsed.secret
+            else hook.secrets,
             credentials=credentials_in_use(parsed.endpoint, parsed.credentials),
             signing_key=new_signing_key() if needs_key else hook.signing_key,
         )
 
-    def _config(self, fields: Fields, present: Mapping[str, str] | None = None) -> ParsedConfig:
-        parsed = read_config(fields, lambda text: checked_url(text, self._policy), present)
-        if not fields.errors:
-            for name, why in mistakes(parsed.endpoint, parsed.credentials):
-                code = "validation.msg.hook.config.value.invalid"
-                fields.fail_code(name, code, f"The configuration field `{name}` is not valid: {why}.")
+    async def _config(self, fields: Fields, present: Mapping[str, str] | None = None) -> ParsedConfig:
+        parsed = read_config(fields, self._urls.canonical, present)
+        if fields.errors:
+            return parsed
+        for name, why in mistakes(parsed.endpoint, parsed.credentials):
+            fields.fail_code(name, INVALID_VALUE, f"The configuration field `{name}` is not valid: {why}.")
+        for name, url in ((URL, parsed.endpoint.url), (TOKEN_URL, parsed.endpoint.token_url)):
+            try:
+                if url:
+                    await self._urls.check_name(url)
+            except BadUrl as error:
+                message = f"The configuration field `{name}` is not valid: {error}."
+                fields.fail_code(name, URL_INVALID if name == URL else INVALID_VALUE, message, url)
         return parsed
 
     def _events(self, fields: Fields, catalogue: Catalogue) -> tuple[EventKind, ...]:

@@ -2,83 +2,49 @@
 
 Rules of this file:
 * The address is decided here. A name is resolved and every one of its addresses checked; one denied address refuses
-  the name. The connection is pinned to a checked address (CONNECT_TO), and when libcurl opens a socket the address
-  in hand is checked once more.
+  the name. The connection is pinned to a checked address (CONNECT_TO); when libcurl opens a socket the address in hand
+  must be that one, and so must the peer of a new connection.
 * One deadline covers everything, name resolution included.
-* libcurl gets no chance to be helpful: no redirects, no decompression, no cookies, no netrc, no proxy from the
-  environment, nothing but http and https.
-* Handles are reused: one that was sent to this URL before keeps its settings, and only body, headers and deadline
-  change. Connections are pooled for each tenant apart.
+* Connections are pooled for each tenant apart.
+* Where there is an egress proxy, every connection is a tunnel through it (CONNECT) to the address that was checked.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import select
-import socket
 import ssl
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from ipaddress import ip_address
-from typing import Any
 
-import pycurl
-
-from embarc.core.addresses import Address, Policy, refusal
-from embarc.core.attempts import ANSWER_BODY_LIMIT, Outcome, Result
-from embarc.core.urls import BadUrl, Url, parse_url
-from embarc.net.base import OutboundRequest, TlsMaterial
+from embarc.core.addresses import Address, Policy
+from embarc.core.attempts import Outcome, Result
+from embarc.core.urls import BadUrl, parse_url
+from embarc.net.base import OutboundRequest
+from embarc.net.connections import Pool, Target
+from embarc.net.guard import Denied, EgressProxy, choose
+from embarc.net.outcomes import failure
 from embarc.net.resolver import CannotResolve, Resolver
 
-READ_LIMIT = 64 * 1024
-"""Bytes of an answer's body after which the exchange is cut; its status is known by then."""
-HEADER_LIMIT = 64 * 1024
-INTERIM_LIMIT = 20
-"""Interim (1xx) answers before the exchange is given up."""
-CONNECTION_LIFE_SECONDS = 60
-IDLE_HANDLES = 1024
 _REMEMBER = 10_000
-_NO_EXPECT = "Expect:"
-_MOST_READY = 256
-_READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
-_EPOLL_EVENTS = {
-    pycurl.POLL_IN: select.EPOLLIN,
-    pycurl.POLL_OUT: select.EPOLLOUT,
-    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
-    pycurl.POLL_NONE: 0,
-}
-
-_RESULTS: dict[int, Result] = {
-    pycurl.E_COULDNT_RESOLVE_HOST: Result.DNS,
-    pycurl.E_COULDNT_CONNECT: Result.REFUSED,
-    pycurl.E_OPERATION_TIMEDOUT: Result.TIMEOUT,
-    pycurl.E_SSL_CONNECT_ERROR: Result.TLS,
-    pycurl.E_PEER_FAILED_VERIFICATION: Result.TLS,
-    pycurl.E_SSL_CERTPROBLEM: Result.TLS,
-    pycurl.E_SSL_CIPHER: Result.TLS,
-    pycurl.E_SSL_CACERT_BADFILE: Result.TLS,
-    pycurl.E_GOT_NOTHING: Result.RESET,
-    pycurl.E_RECV_ERROR: Result.RESET,
-    pycurl.E_SEND_ERROR: Result.RESET,
-    pycurl.E_PARTIAL_FILE: Result.RESET,
-    pycurl.E_UNSUPPORTED_PROTOCOL: Result.PROTOCOL,
-    8: Result.PROTOCOL,  # CURLE_WEIRD_SERVER_REPLY, for which pycurl has the old name of FTP
-    100: Result.TOO_LARGE,  # CURLE_TOO_LARGE, for which pycurl has no name
-}
 
 
 class CurlTransport:
     """A `Transport`. Make it inside a running event loop."""
 
-    def __init__(self, *, policy: Policy, resolver: Resolver, ca_file: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        resolver: Resolver,
+        ca_file: str | None = None,
+        proxy: EgressProxy | None = None,
+    ) -> None:
         self._policy = policy
         self._resolver = resolver
         self._ca_file = ca_file or _system_ca_file()
+        self._proxy = proxy
         self._loop = asyncio.get_running_loop()
-        self._pools: dict[str, _Pool] = {}
-        self._targets: dict[str, _Target] = {}
+        self._pools: dict[str, Pool] = {}
+        self._targets: dict[str, Target] = {}
 
     async def send(self, request: OutboundRequest) -> Outcome:
         started = time.monotonic()
@@ -89,16 +55,20 @@ class CurlTransport:
                 async with asyncio.timeout(request.timeout_seconds):
                     known = await self._resolver.resolve(target.url.host)
             if known is not target.checked:
-                target.pinned = self._choose(target.url, known)
+                target.pinned = choose(target.url, known, self._policy)
                 target.checked = known
+            if self._proxy is not None:
+                async with asyncio.timeout(request.timeout_seconds - (time.monotonic() - started)):
+                    target.via = await self._proxy_address(self._proxy)
         except BadUrl as error:
-            return _failure(Result.DENIED, str(error), started)
-        except CannotResolve:
-            return _failure(Result.DNS, f"{target.url.host} has no address", started)
-        except _Denied as error:
-            return _failure(Result.DENIED, str(error), started)
+            return failure(Result.DENIED, str(error), started)
+        except CannotResolve as error:
+            return failure(Result.DNS, f"{error} has no address", started)
+        except Denied as error:
+            target.checked = None
+            return failure(Result.DENIED, str(error), started)
         except TimeoutError:
-            return _failure(Result.TIMEOUT, "the name was not resolved in time", started)
+            return failure(Result.DNS, "the name was not resolved in time", started)
         pool = self._pools.get(request.tenant) or self._pool(request.tenant)
         return await pool.exchange(request, target, started)
 
@@ -107,375 +77,20 @@ class CurlTransport:
             pool.close()
         self._pools.clear()
 
-    def _pool(self, tenant: str) -> _Pool:
-        pool = self._pools.get(tenant)
-        if pool is None:
-            pool = self._pools[tenant] = _Pool(self._loop, self._ca_file, self._may_open)
+    def _pool(self, tenant: str) -> Pool:
+        pool = self._pools[tenant] = Pool(self._loop, self._ca_file, self._proxy)
         return pool
 
-    def _target(self, text: str) -> _Target:
+    def _target(self, text: str) -> Target:
         if len(self._targets) >= _REMEMBER:
             self._targets.clear()
-        target = self._targets[text] = _Target(parse_url(text))
+        target = self._targets[text] = Target(parse_url(text))
         return target
 
-    def _choose(self, url: Url, addresses: tuple[Address, ...]) -> str:
-        """The first address, if every one of them is allowed; `localhost` may have one that is not."""
-        reasons = [self._refusal(address, url) for address in addresses]
-        allowed = [address for address, reason in zip(addresses, reasons, strict=True) if reason is None]
-        if not allowed or (len(allowed) < len(addresses) and url.host != "localhost"):
-            raise _Denied(next(filter(None, reasons), "no address"))
-        return str(allowed[0])
-
-    def _refusal(self, address: Address, url: Url) -> str | None:
-        reason = refusal(address, url.port, self._policy)
-        if reason is None and url.scheme == "http" and not self._policy.is_inside(address, url.port):
-            return "plain http is not allowed; use https"
-        return reason
-
-    def _may_open(self, address: Address, port: int) -> bool:
-        return refusal(address, port, self._policy) is None
-
-
-class _Target:
-    """A URL that was sent to, and the address it was last checked and pinned to."""
-
-    __slots__ = ("checked", "literal", "pinned", "url")
-
-    def __init__(self, url: Url) -> None:
-        self.url = url
-        self.literal = None if url.address is None else (url.address,)
-        self.checked: tuple[Address, ...] | None = None
-        self.pinned = ""
-
-
-_Key = tuple[str, str, TlsMaterial | None]
-"""What handles can be used for: URL, pinned address, certificates."""
-
-
-class _Denied(Exception):
-    """Nothing may be sent there."""
-
-
-class _Descriptor:
-    """A new socket on its way to libcurl, which takes a duplicate; ours is closed as soon as it has."""
-
-    __slots__ = ("_number",)
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def fileno(self) -> int:
-        return self._number
-
-    def __del__(self) -> None:
-        os.close(self._number)
-
-
-class _Exchange:
-    """A handle and what its current transfer has received."""
-
-    __slots__ = ("body", "curl", "denied", "future", "head", "interim", "key", "size", "started", "too_large")
-
-    def __init__(self, key: _Key) -> None:
-        self.key = key
-        self.curl: Any = pycurl.Curl()
-        self.future: asyncio.Future[Outcome] | None = None
-        self.denied = False
-        self.begin(0.0)
-
-    def begin(self, started: float) -> None:
-        self.started = started
-        self.head: list[bytes] = []
-        self.body: list[bytes] = []
-        self.size = 0
-        self.interim = 0
-        self.too_large = ""
-
-    def on_header(self, line: bytes) -> int:
-        """Keep a line of the head. Each interim answer begins a new head; fewer bytes than given cut the exchange."""
-        if line.startswith(b"HTTP/"):
-            self.interim += 1
-            self.head = []
-            if self.interim > INTERIM_LIMIT:
-                self.too_large = f"more than {INTERIM_LIMIT} interim answers"
-                return 0
-        self.size += len(line)
-        if self.size > HEADER_LIMIT:
-            self.too_large = f"more than {HEADER_LIMIT // 1024} KiB of headers"
-            return 0
-        self.head.append(line)
-        return len(line)
-
-    def on_body(self, chunk: bytes) -> int:
-        """Keep the beginning of the body; past the limit the exchange is cut."""
-        kept = sum(map(len, self.body))
-        if kept < ANSWER_BODY_LIMIT:
-            self.body.append(chunk[: ANSWER_BODY_LIMIT - kept])
-        self.size += len(chunk)
-        return len(chunk) if self.size <= READ_LIMIT + HEADER_LIMIT else 0
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether we ended the exchange because its body went on and on."""
-        return self.size > READ_LIMIT + HEADER_LIMIT and not self.too_large
-
-
-class _Pool:
-    """One multi handle: the connections of one tenant, driven by the event loop."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, ca_file: str | None, may_open: Callable[[Address, int], bool]
-    ) -> None:
-        self._loop = loop
-        self._ca_file = ca_file
-        self._may_open = may_open
-        self._idle: OrderedDict[_Key, list[_Exchange]] = OrderedDict()
-        self._idle_count = 0
-        self._active: dict[Any, _Exchange] = {}
-        self._wanted: set[int] = set()
-        self._registered: dict[int, int] = {}
-        self._epoll = select.epoll()
-        loop.add_reader(self._epoll.fileno(), self._on_ready)
-        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
-        self._multi: Any = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, IDLE_HANDLES)
-
-    async def exchange(self, request: OutboundRequest, target: _Target, started: float) -> Outcome:
-        """Send, and wait for the end."""
-        left = request.timeout_seconds - (time.monotonic() - started)
-        if left <= 0:
-            return _failure(Result.TIMEOUT, "the name was not resolved in time", started)
-        exchange = self._take(target, request.tls)
-        curl = exchange.curl
-        exchange.begin(started)
-        exchange.future = self._loop.create_future()
-        curl.setopt(pycurl.POSTFIELDS, request.body)
-        # All lines as one: libcurl sends it as it is, and looks at each of its list for a dozen names otherwise.
-        curl.setopt(pycurl.HTTPHEADER, ["\r\n".join(request.header_lines), _NO_EXPECT])
-        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(left * 1000)))
-        self._active[curl] = exchange
-        self._multi.add_handle(curl)
-        try:
-            return await exchange.future
-        except asyncio.CancelledError:
-            if self._active.pop(curl, None) is not None:
-                self._multi.remove_handle(curl)
-                curl.close()
-            raise
-
-    def close(self) -> None:
-        """End every exchange and close every connection."""
-        for curl, exchange in list(self._active.items()):
-            self._multi.remove_handle(curl)
-            curl.close()
-            if exchange.future and not exchange.future.done():
-                exchange.future.set_result(
-                    _failure(Result.RESET, "the transport was closed", exchange.started)
-                )
-        self._active.clear()
-        for idle in self._idle.values():
-            for exchange in idle:
-                exchange.curl.close()
-        self._idle.clear()
-        if self._timer:
-            self._timer.cancel()
-        self._loop.remove_reader(self._epoll.fileno())
-        self._multi.close()
-        self._epoll.close()
-
-    # -- handles -----------------------------------------------------------------------------------------------
-
-    def _take(self, target: _Target, tls: TlsMaterial | None) -> _Exchange:
-        key = (target.url.text, target.pinned, tls)
-        idle = self._idle.get(key)
-        if idle:
-            self._idle_count -= 1
-            return idle.pop()
-        return self._prepare(_Exchange(key), target, tls)
-
-    def _give(self, exchange: _Exchange) -> None:
-        idle = self._idle.get(exchange.key)
-        if idle is None:
-            idle = self._idle[exchange.key] = []
-        idle.append(exchange)
-        self._idle_count += 1
-        while self._idle_count > IDLE_HANDLES:
-            _, handles = self._idle.popitem(last=False)
-            for one in handles:
-                one.curl.close()
-            self._idle_count -= len(handles)
-
-    def _prepare(self, exchange: _Exchange, target: _Target, tls: TlsMaterial | None) -> _Exchange:
-        """The settings that stay, whatever is sent."""
-        curl, url, address = exchange.curl, target.url, target.pinned
-
-        def open_socket(purpose: int, target: Any) -> Any:
-            family, kind, protocol, endpoint = target[0], target[1], target[2], target[3]
-            host = endpoint[0].decode() if isinstance(endpoint[0], bytes) else endpoint[0]
-            if not self._may_open(ip_address(host.partition("%")[0]), endpoint[1]):
-                exchange.denied = True
-                return pycurl.SOCKET_BAD
-            # The new socket may get the number of one that was closed, which the kernel has forgotten and we have not.
-            self._registered.clear()
-            return _Descriptor(socket.socket(family, kind, protocol).detach())
-
-        for option, value in (
-            (pycurl.URL, url.text),
-            (pycurl.POST, 1),
-            (pycurl.USERAGENT, ""),
-            (pycurl.NOSIGNAL, 1),
-            (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
-            (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
-            (pycurl.FOLLOWLOCATION, 0),
-            (pycurl.PROXY, ""),
-            (pycurl.NOPROXY, "*"),
-            (pycurl.NETRC, pycurl.NETRC_IGNORED),
-            (pycurl.PATH_AS_IS, 1),
-            (pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
-            (pycurl.SSL_VERIFYPEER, 1),
-            (pycurl.SSL_VERIFYHOST, 2),
-            (pycurl.TCP_NODELAY, 1),
-            (pycurl.TCP_KEEPALIVE, 1),
-            (pycurl.MAXAGE_CONN, CONNECTION_LIFE_SECONDS),
-            (pycurl.MAXLIFETIME_CONN, CONNECTION_LIFE_SECONDS),
-            (pycurl.WRITEFUNCTION, exchange.on_body),
-            (pycurl.HEADERFUNCTION, exchange.on_header),
-            (pycurl.OPENSOCKETFUNCTION, open_socket),
-        ):
-            curl.setopt(option, value)
-        if tls is not None and tls.authorities:
-            curl.setopt(pycurl.CAINFO_BLOB, tls.authorities)
-        elif self._ca_file:
-            curl.setopt(pycurl.CAINFO, self._ca_file)
-        if tls is not None and tls.certificate:
-            curl.setopt(pycurl.SSLCERT_BLOB, tls.certificate)
-            curl.setopt(pycurl.SSLCERTTYPE, "PEM")
-            curl.setopt(pycurl.SSLKEY_BLOB, tls.key)
-            curl.setopt(pycurl.SSLKEYTYPE, "PEM")
-        if target.literal is None:
-            pinned = f"[{address}]" if ":" in address else address
-            curl.setopt(pycurl.CONNECT_TO, [f"{url.host}:{url.port}:{pinned}:{url.port}"])
-        return exchange
-
-    # -- libcurl and the event loop ----------------------------------------------------------------------------
-
-    def _on_socket(self, what: int, descriptor: int, multi: Any, data: Any) -> None:
-        """libcurl wants to know when this socket can be read or written.
-
-        A socket of a kept connection stays registered: no system call a request instead of two, and none through the
-        event loop's own bookkeeping, which would cost more than sending.
-        """
-        if what == pycurl.POLL_REMOVE:
-            self._wanted.discard(descriptor)
-            return
-        self._wanted.add(descriptor)
-        if self._registered.get(descriptor) == what:
-            return
-        try:
-            self._epoll.modify(descriptor, _EPOLL_EVENTS[what])
-        except FileNotFoundError:
-            self._epoll.register(descriptor, _EPOLL_EVENTS[what])
-        self._registered[descriptor] = what
-
-    def _on_ready(self) -> None:
-        """Some sockets can be read or written."""
-        for descriptor, events in self._epoll.poll(0, _MOST_READY):
-            if descriptor in self._wanted:
-                ready = pycurl.CSELECT_IN if events & _READABLE else 0
-                ready |= pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0
-                self._multi.socket_action(descriptor, ready)
-            else:  # an idle connection that its receiver closed: libcurl finds out when it wants to use it
-                self._epoll.unregister(descriptor)
-                self._registered.pop(descriptor, None)
-        self._collect()
-
-    def _on_timer(self, milliseconds: int) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if milliseconds == 0:
-            self._timer = self._loop.call_soon(self._on_time)
-        elif milliseconds > 0:
-            self._timer = self._loop.call_later(milliseconds / 1000, self._on_time)
-
-    def _on_time(self) -> None:
-        self._timer = None
-        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-        self._collect()
-
-    def _collect(self) -> None:
-        """Answer whoever's exchange has ended."""
-        while True:
-            queued, succeeded, failed = self._multi.info_read()
-            for curl in succeeded:
-                self._finish(curl, 0, "")
-            for curl, code, message in failed:
-                self._finish(curl, code, message)
-            if not queued:
-                return
-
-    def _finish(self, curl: Any, code: int, message: str) -> None:
-        self._multi.remove_handle(curl)
-        exchange = self._active.pop(curl)
-        outcome = _outcome(exchange, code, message)
-        if code == 0:
-            self._give(exchange)
-        else:
-            curl.close()
-        if exchange.future is not None and not exchange.future.done():
-            exchange.future.set_result(outcome)
-
-
-def _outcome(exchange: _Exchange, code: int, message: str) -> Outcome:
-    duration_ms = (time.monotonic() - exchange.started) * 1000
-    if exchange.denied:
-        return Outcome(
-            result=Result.DENIED, detail="the address may not be connected to", duration_ms=duration_ms
+    async def _proxy_address(self, proxy: EgressProxy) -> Address:
+        return (
+            proxy.address or (self._resolver.known(proxy.host) or await self._resolver.resolve(proxy.host))[0]
         )
-    if exchange.too_large:
-        return Outcome(result=Result.TOO_LARGE, detail=exchange.too_large, duration_ms=duration_ms)
-    curl = exchange.curl
-    phases = _phases(curl)
-    if code == 0 or exchange.is_cut:
-        return Outcome(
-            result=Result.STATUS,
-            status=curl.getinfo(pycurl.RESPONSE_CODE),
-            head=b"".join(exchange.head[1:-1]),
-            body=b"".join(exchange.body),
-            detail=f"the body was cut after {READ_LIMIT // 1024} KiB" if exchange.is_cut else "",
-            duration_ms=duration_ms,
-            phases_ms=phases,
-        )
-    result = _RESULTS.get(code, Result.PROTOCOL)
-    if result is Result.TIMEOUT:
-        result = _timeout_phase(dict(phases), is_https=exchange.key[0].startswith("https:"))
-    return Outcome(result=result, detail=message, duration_ms=duration_ms, phases_ms=phases)
-
-
-def _phases(curl: Any) -> tuple[tuple[str, float], ...]:
-    """Milliseconds from the start until each phase was over, where a connection was opened. On a kept one there is
-    only the wait for the answer, which the duration tells."""
-    if not curl.getinfo(pycurl.NUM_CONNECTS):
-        return ()
-    connect = ("connect", round(curl.getinfo(pycurl.CONNECT_TIME) * 1000, 3))
-    tls = ("tls", round(curl.getinfo(pycurl.APPCONNECT_TIME) * 1000, 3))
-    first_byte = ("first_byte", round(curl.getinfo(pycurl.STARTTRANSFER_TIME) * 1000, 3))
-    return (connect, tls, first_byte) if tls[1] else (connect, first_byte)
-
-
-def _timeout_phase(phases: dict[str, float], *, is_https: bool) -> Result:
-    if "connect" in phases and not phases["connect"]:
-        return Result.CONNECT_TIMEOUT
-    if "connect" in phases and is_https and "tls" not in phases:
-        return Result.TLS_TIMEOUT
-    return Result.TIMEOUT
-
-
-def _failure(result: Result, detail: str, started: float) -> Outcome:
-    return Outcome(result=result, detail=detail, duration_ms=(time.monotonic() - started) * 1000)
 
 
 def _system_ca_file() -> str | None:

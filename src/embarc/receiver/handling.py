@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from embarc.receiver.deduplication import Deduplicator, InProgress
 from embarc.receiver.events import Event, NotAnEvent
@@ -55,6 +55,8 @@ class Receiver:
             parsed = ip_address(address)
         except ValueError:
             return False
+        if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:  # as a socket of both families tells it
+            parsed = parsed.ipv4_mapped
         return any(parsed in network for network in self._networks)
 
     def handle(self, headers: Headers, body: bytes, address: str = "") -> Answer:

@@ -44,6 +44,11 @@ class Authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         self.certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
+    def itself(self) -> Identity:
+        """Its own certificate with its key: what a server shows that signed for itself."""
+        key = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return Identity(self.certificate, key.decode())
+
     def issue(
         self, *names: str, address: str | None = "127.0.0.1", life: timedelta = timedelta(days=1)
     ) -> Identity:

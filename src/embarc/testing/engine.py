@@ -26,10 +26,11 @@ from embarc.engine.publish import Publisher
 from embarc.engine.read import Reader
 from embarc.engine.registry import Registry
 from embarc.engine.replays import Replays
-from embarc.net.resolver import SystemResolver
+from embarc.net.guard import UrlChecker
 from embarc.net.transport import CurlTransport
 from embarc.observe import Observer
 from embarc.store.sqlite.store import SqliteStore
+from embarc.testing.names import StaticResolver
 
 CLIENT_CREATE = EventKind("CLIENT", "CREATE")
 
@@ -37,8 +38,17 @@ CLIENT_CREATE = EventKind("CLIENT", "CREATE")
 class EngineLab:
     """Everything between the doors and the wire."""
 
-    def __init__(self, path: Path, *, is_open_catalogue: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        is_open_catalogue: bool = False,
+        policy: Policy | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
         self.path = path
+        self.policy = policy or Policy(allow_private=(parse_allowed("127.0.0.0/8"),))
+        self.names = StaticResolver({"localhost": "127.0.0.1"} | dict(names or {}))
         self.is_open_catalogue = is_open_catalogue
         self.offset = 0.0
         self.disable_after_days = 5.0
@@ -69,14 +79,14 @@ class EngineLab:
         ):
             self.observer.subscribe(name, lambda facts, name=name: self._note(name, facts))  # type: ignore[misc] # mypy cannot infer a lambda's default
         self.store = await SqliteStore.open(self.path, parse_endpoint=parse_endpoint, clock=self.now)
-        policy = Policy(allow_private=(parse_allowed("127.0.0.0/8"),))
-        self.transport = CurlTransport(policy=policy, resolver=SystemResolver())
+        policy = self.policy
+        self.transport = CurlTransport(policy=policy, resolver=self.names)
         self.registry = Registry(self.store)
         kinds = Kinds(self.store, load_catalogue(), observe=self.observer, is_open=self.is_open_catalogue)
         self.hooks = Hooks(
             self.store,
             kinds,
-            policy,
+            UrlChecker(policy, self.names),
             on_change=self.registry.refresh,
             clock=self.now,
             observe=self.observer,

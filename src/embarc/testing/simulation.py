@@ -47,10 +47,12 @@ from embarc.engine.publish import Publisher
 from embarc.engine.registry import Registry
 from embarc.engine.replay import Replayer
 from embarc.engine.replays import Replays
+from embarc.net.guard import UrlChecker
 from embarc.observe import Observer
 from embarc.store.base import DeliveryFilter, DeliveryRecord
 from embarc.store.sqlite.store import SqliteStore
 from embarc.store.vault import Vault
+from embarc.testing.names import StaticResolver
 from embarc.testing.simulated import DAY, HOUR, Ledger, Receivers, Violation
 from embarc.testing.virtual import Livelock, run_virtually
 
@@ -89,7 +91,12 @@ class Life:
         policy = Policy(allow_private=(parse_allowed("127.0.0.0/8"),))
         kinds = Kinds(self.store, CATALOGUE, observe=observer, is_open=False)
         self.hooks = Hooks(
-            self.store, kinds, policy, on_change=hooks_changed, clock=world.clock, observe=observer
+            self.store,
+            kinds,
+            UrlChecker(policy, StaticResolver({})),
+            on_change=hooks_changed,
+            clock=world.clock,
+            observe=observer,
         )
         health = Health(
             self.store,
