@@ -62,12 +62,39 @@ ALLOWED: dict[str, set[str]] = {
     "POST /tenants": set(),
     "GET /clients": READERS,
     "POST /clients": set(),
+    "GET /clients/template": READERS,
     "GET /clients/{clientId}": READERS,
     "PUT /clients/{clientId}": set(),
     "POST /clients/{clientId}": set(),
+    "DELETE /clients/{clientId}": set(),
+    "GET /clients/external-id/{externalId}": READERS,
+    "PUT /clients/external-id/{externalId}": set(),
+    "POST /clients/external-id/{externalId}": set(),
+    "DELETE /clients/external-id/{externalId}": set(),
     "GET /offices": READERS,
+    "POST /offices": set(),
     "GET /offices/{officeId}": READERS,
+    "PUT /offices/{officeId}": set(),
+    "GET /staff": READERS,
+    "POST /staff": set(),
+    "GET /staff/{staffId}": READERS,
+    "PUT /staff/{staffId}": set(),
     "GET /users": READERS,
+    "POST /users": set(),
+    "GET /users/{userId}": READERS,
+    "PUT /users/{userId}": set(),
+    "DELETE /users/{userId}": set(),
+    "GET /roles": READERS,
+    "GET /codes": READERS,
+    "POST /codes": set(),
+    "GET /codes/{codeId}": READERS,
+    "PUT /codes/{codeId}": set(),
+    "DELETE /codes/{codeId}": set(),
+    "GET /codes/{codeId}/codevalues": READERS,
+    "POST /codes/{codeId}/codevalues": set(),
+    "GET /codes/{codeId}/codevalues/{codeValueId}": READERS,
+    "PUT /codes/{codeId}/codevalues/{codeValueId}": set(),
+    "DELETE /codes/{codeId}/codevalues/{codeValueId}": set(),
 }
 
 
@@ -102,8 +129,10 @@ async def populated(client: Client, url: str) -> dict[str, str]:
     person = await client.ok(
         "POST",
         "clients",
-        {"firstname": "A", "lastname": "B", "dateFormat": "dd MMMM yyyy", "locale": "en", "officeId": 1},
+        {"firstname": "A", "lastname": "B", "externalId": "A-1", "officeId": 1},
     )
+    employee = {"firstname": "C", "lastname": "D", "officeId": 1, "joiningDate": "2024-03-01"}
+    staff = await client.ok("POST", "staff", employee | {"dateFormat": "yyyy-MM-dd", "locale": "en"})
     return {
         "hookId": str(hook_id),
         "eventId": event_id,
@@ -111,7 +140,12 @@ async def populated(client: Client, url: str) -> dict[str, str]:
         "replayId": replay["id"],
         "keyId": key["resourceIdentifier"],
         "clientId": str(person["clientId"]),
+        "externalId": "A-1",
         "officeId": "1",
+        "staffId": str(staff["resourceId"]),
+        "userId": "1",
+        "codeId": "1",
+        "codeValueId": "1",
     }
 
 

@@ -20,7 +20,11 @@ _READING = (
     "READ_REPLAY",
     "READ_CLIENT",
     "READ_OFFICE",
+    "READ_STAFF",
     "READ_USER",
+    "READ_ROLE",
+    "READ_CODE",
+    "READ_CODEVALUE",
 )
 ROLES: dict[str, tuple[str, ...]] = {
     "administrator": (ALL_FUNCTIONS,),

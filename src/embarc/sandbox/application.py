@@ -15,13 +15,14 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 
 from embarc.core.access import Caller
+from embarc.core.masking import mask
 from embarc.outbox import OutboxEvent, ddl, emit
-from embarc.sandbox.tables import Base, Office
+from embarc.sandbox.seeding import seed
+from embarc.sandbox.tables import Base
 from embarc.web import strict_json
 from embarc.web.routes import Call, Route
 
 T = TypeVar("T")
-HEAD_OFFICE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,19 @@ class Work:
         """Whose data it is about."""
         return self.call.caller.tenant
 
-    def emit(self, entity: str, action: str, ids: Mapping[str, int], response: Mapping[str, Any]) -> None:
-        """Tell what happened, in this transaction; `request` is what the caller sent, verbatim."""
+    def emit(
+        self,
+        entity: str,
+        action: str,
+        ids: Mapping[str, int],
+        response: Mapping[str, Any],
+        *,
+        entity_id: int | None = None,
+    ) -> None:
+        """Tell what happened, in this transaction; `request` is what the caller sent, verbatim but for its secrets.
+
+        `entity_id` is needed only where neither `ids` nor `resourceId` in the response is that of the entity.
+        """
         author = self.caller.author
         emit(
             self.session,
@@ -55,7 +67,8 @@ class Work:
                 created_by_name=author.username,
                 created_by_full_name=author.full_name,
                 ids=ids,
-                request=strict_json.check(self.call.body) if self.call.body else b"{}",
+                entity_id=entity_id,
+                request=mask(strict_json.check(self.call.body)) if self.call.body else b"{}",
                 response=response,
             ),
         )
@@ -70,9 +83,15 @@ class Sandbox:
         self._today = today
         self._engine = _engine(path)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="embarc-sandbox")
-        from embarc.sandbox import clients, offices
+        from embarc.sandbox import clients, codes, offices, staff, users
 
-        self.routes: list[Route] = [*clients.routes(self), *offices.routes(self)]
+        self.routes: list[Route] = [
+            *clients.routes(self),
+            *offices.routes(self),
+            *staff.routes(self),
+            *users.routes(self),
+            *codes.routes(self),
+        ]
 
     async def command(self, call: Call, run: Callable[[Work], T]) -> T:
         """Run a command in a transaction, its event with it; then wake the relay."""
@@ -126,15 +145,5 @@ def _engine(path: Path) -> Engine:
         Base.metadata.create_all(connection)
         connection.execute(text(ddl("sqlite")))
     with Session(engine) as session, session.begin():
-        if session.get(Office, HEAD_OFFICE) is None:
-            session.add(
-                Office(
-                    id=HEAD_OFFICE,
-                    tenant="default",
-                    name="Head Office",
-                    opening_date=date(2009, 1, 1),
-                    parent_id=None,
-                    hierarchy=".",
-                )
-            )
+        seed(session)
     return engine
