@@ -39,7 +39,7 @@ MAY_IMPORT = {
         "sandbox",
         "telemetry",
     },
-    "cli": {"core", "settings", "observe", "receiver", "telemetry", "web", "app"},
+    "cli": {"core", "settings", "observe", "receiver", "sandbox", "telemetry", "web", "app"},
 }
 """Each part, and the parts it may know. `testing` is shipped for tests and may know everything."""
 

@@ -9,6 +9,7 @@ import typer
 import uvloop
 
 from embarc import __version__
+from embarc.cli.sandbox import app as sandbox_app
 from embarc.core.errors import EmbarcError
 from embarc.settings import load_settings
 
@@ -92,6 +93,7 @@ def demo(
 
 audit = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
+app.add_typer(sandbox_app, name="sandbox")
 
 
 @audit.command("verify")
