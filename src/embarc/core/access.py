@@ -21,6 +21,10 @@ _READING = (
     "READ_CLIENT",
     "READ_OFFICE",
     "READ_USER",
+    "READ_LOANPRODUCT",
+    "READ_LOAN",
+    "READ_LOANCHARGE",
+    "READ_CHARGE",
 )
 ROLES: dict[str, tuple[str, ...]] = {
     "administrator": (ALL_FUNCTIONS,),

@@ -71,8 +71,9 @@ class Sandbox:
         self._engine = _engine(path)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="embarc-sandbox")
         from embarc.sandbox import clients, offices
+        from embarc.sandbox.lending import lending_routes
 
-        self.routes: list[Route] = [*clients.routes(self), *offices.routes(self)]
+        self.routes: list[Route] = [*clients.routes(self), *offices.routes(self), *lending_routes(self)]
 
     async def command(self, call: Call, run: Callable[[Work], T]) -> T:
         """Run a command in a transaction, its event with it; then wake the relay."""
