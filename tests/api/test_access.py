@@ -17,6 +17,7 @@ from embarc.api.doors import BASE
 from embarc.app import Service
 from embarc.core.access import ROLES
 from embarc.core.throttle import Throttle
+from embarc.sandbox import charges, loan_products, loans
 from embarc.testing.asgi import Client
 from embarc.testing.receiver import ScriptedReceiver
 
@@ -95,7 +96,38 @@ ALLOWED: dict[str, set[str]] = {
     "GET /codes/{codeId}/codevalues/{codeValueId}": READERS,
     "PUT /codes/{codeId}/codevalues/{codeValueId}": set(),
     "DELETE /codes/{codeId}/codevalues/{codeValueId}": set(),
+    "GET /loanproducts": READERS,
+    "POST /loanproducts": set(),
+    "GET /loanproducts/{productId}": READERS,
+    "PUT /loanproducts/{productId}": set(),
+    "GET /charges": READERS,
+    "POST /charges": set(),
+    "GET /charges/{chargeId}": READERS,
+    "GET /loans": READERS,
+    "POST /loans": set(),
+    "GET /loans/{loanId}": READERS,
+    "PUT /loans/{loanId}": set(),
+    "POST /loans/{loanId}": set(),
+    "DELETE /loans/{loanId}": set(),
+    "GET /loans/{loanId}/transactions": READERS,
+    "POST /loans/{loanId}/transactions": set(),
+    "GET /loans/{loanId}/transactions/{transactionId}": READERS,
+    "POST /loans/{loanId}/transactions/{transactionId}": set(),
+    "GET /loans/{loanId}/charges": READERS,
+    "POST /loans/{loanId}/charges": set(),
+    "GET /loans/{loanId}/charges/{loanChargeId}": READERS,
+    "POST /loans/{loanId}/charges/{loanChargeId}": set(),
+    "DELETE /loans/{loanId}/charges/{loanChargeId}": set(),
 }
+COMMANDS = {
+    "/hooks/{hookId}": "pause",
+    "/clients/{clientId}": "activate",
+    "/clients/external-id/{externalId}": "activate",
+    "/loans/{loanId}": "approve",
+    "/loans/{loanId}/transactions": "repayment",
+    "/loans/{loanId}/charges/{loanChargeId}": "waive",
+}
+"""A command of each path that takes one; `cancel` elsewhere."""
 
 
 class KeyClient(Client):
@@ -146,6 +178,33 @@ async def populated(client: Client, url: str) -> dict[str, str]:
         "userId": "1",
         "codeId": "1",
         "codeValueId": "1",
+        **await lent(client),
+    }
+
+
+async def lent(client: Client) -> dict[str, str]:
+    """A loan that was paid out, with a charge."""
+    dates = {"dateFormat": "dd MMMM yyyy", "locale": "en"}
+    day = "13 October 2025"
+    borrower = {"fullname": "C", "active": True, "activationDate": day, "submittedOnDate": day} | dates
+    client_id = (await client.ok("POST", "clients", borrower))["clientId"]
+    product_id = (await client.ok("POST", "loanproducts", loan_products.EXAMPLE))["resourceId"]
+    charge_id = (await client.ok("POST", "charges", charges.EXAMPLE))["resourceId"]
+    application = loans.EXAMPLE | {"clientId": client_id, "productId": product_id}
+    loan_id = (await client.ok("POST", "loans", application))["loanId"]
+    await client.ok("POST", f"loans/{loan_id}?command=approve", {"approvedOnDate": day} | dates)
+    paid_out = await client.ok(
+        "POST", f"loans/{loan_id}?command=disburse", {"actualDisbursementDate": day} | dates
+    )
+    loan_charge = await client.ok(
+        "POST", f"loans/{loan_id}/charges", {"chargeId": charge_id, "dueDate": "20 October 2025"} | dates
+    )
+    return {
+        "productId": str(product_id),
+        "chargeId": str(charge_id),
+        "loanId": str(loan_id),
+        "transactionId": str(paid_out["subResourceId"]),
+        "loanChargeId": str(loan_charge["resourceId"]),
     }
 
 
@@ -193,9 +252,7 @@ async def test_what_is_one_tenants_does_not_exist_for_another(
         method, path = name.split(" ")
         if "{" in path:
             body: dict[str, Any] | None = None if method in ("GET", "DELETE") else {}
-            suffix = "?command=pause" if path == "/hooks/{hookId}" and method == "POST" else ""
-            if method == "POST" and not suffix:
-                suffix = "?command=activate" if "client" in path else "?command=cancel"
+            suffix = f"?command={COMMANDS.get(path, 'cancel')}" if method == "POST" else ""
             answer = await stranger.call(method, filled(path, ids) + suffix, body)
             if answer.status not in (404, 403, 400) or any(
                 ids[name] in answer.body.decode() and answer.status == 200

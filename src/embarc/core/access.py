@@ -25,6 +25,10 @@ _READING = (
     "READ_ROLE",
     "READ_CODE",
     "READ_CODEVALUE",
+    "READ_LOANPRODUCT",
+    "READ_LOAN",
+    "READ_LOANCHARGE",
+    "READ_CHARGE",
 )
 ROLES: dict[str, tuple[str, ...]] = {
     "administrator": (ALL_FUNCTIONS,),

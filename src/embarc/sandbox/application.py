@@ -84,6 +84,7 @@ class Sandbox:
         self._engine = _engine(path)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="embarc-sandbox")
         from embarc.sandbox import clients, codes, offices, staff, users
+        from embarc.sandbox.lending import lending_routes
 
         self.routes: list[Route] = [
             *clients.routes(self),
@@ -91,6 +92,7 @@ class Sandbox:
             *staff.routes(self),
             *users.routes(self),
             *codes.routes(self),
+            *lending_routes(self),
         ]
 
     async def command(self, call: Call, run: Callable[[Work], T]) -> T:
