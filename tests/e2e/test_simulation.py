@@ -43,7 +43,8 @@ async def test_every_command_that_succeeded_is_one_event_in_its_clients_order(
 
     events = await asyncio.to_thread(events_of, service)
     told = Counter(kind_of(event) for event in events)
-    assert played.succeeded.total() > 60
+    assert played.succeeded["LOAN.REPAYMENT"] > 20
+    assert played.unsent.total() == 0
     assert {kind: count for kind, count in told.items() if kind not in BY_ITSELF} == played.succeeded
     assert played.events == len(events)
     planned, lived = defaultdict(list), defaultdict(list)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from embarc.core.errors import SettingsError
 from embarc.testing.sandbox import CALLER, DATES, LendingCore
 
 DAY = "20 October 2025"
@@ -317,3 +319,23 @@ async def test_another_tenant_sees_nothing_of_it(core: LendingCore, tmp_path: Pa
     for path in ("/offices/1", "/staff/1", "/users/1", "/codes/1"):
         assert (await stranger.call("GET", path)).status == 404
     await stranger.close()
+
+
+async def test_a_sandbox_of_another_version_is_refused_with_what_to_do(
+    core: LendingCore, tmp_path: Path
+) -> None:
+    with sqlite3.connect(tmp_path / "sandbox.db") as connection:
+        connection.execute("pragma user_version = 1")
+    connection.close()
+
+    with pytest.raises(SettingsError, match=r"sandbox\.db is the sandbox of another version .* Move it away"):
+        LendingCore(tmp_path / "sandbox.db")
+
+
+async def test_a_sandbox_that_is_opened_again_is_as_it_was(core: LendingCore, tmp_path: Path) -> None:
+    await core.ok("POST", "/staff", STAFF)
+    again = LendingCore(tmp_path / "sandbox.db")
+
+    assert len(await again.ok("GET", "/staff")) == 1
+    assert len(await again.ok("GET", "/codes")) == 6
+    await again.close()

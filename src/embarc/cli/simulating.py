@@ -11,7 +11,7 @@ from embarc.sandbox.simulate import Api, Command, Played, Scale, make_plan, play
 
 async def simulate_portfolio(scale: Scale, *, rate: float, url: str, user: str, password: str) -> Played:
     """Plan, play and sum up. Raises `PlayFailed`."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     commands = make_plan(scale)
     console.print(
         f"{len(commands)} commands of {scale.clients} clients, {scale.first_day} to {scale.today}, to {url}  "

@@ -11,18 +11,23 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.orm import Session
 
 from embarc.core.access import Caller
+from embarc.core.errors import SettingsError
 from embarc.core.masking import mask
 from embarc.outbox import OutboxEvent, ddl, emit
+from embarc.sandbox import clients, codes, offices, staff, users
+from embarc.sandbox.lending import lending_routes
 from embarc.sandbox.seeding import seed
-from embarc.sandbox.tables import Base
+from embarc.sandbox.tables import Base, Office
 from embarc.web import strict_json
 from embarc.web.routes import Call, Route
 
 T = TypeVar("T")
+_VERSION = 2
+"""Of the tables. Another one is not migrated: a sandbox holds nothing that must be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +88,6 @@ class Sandbox:
         self._today = today
         self._engine = _engine(path)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="embarc-sandbox")
-        from embarc.sandbox import clients, codes, offices, staff, users
-        from embarc.sandbox.lending import lending_routes
-
         self.routes: list[Route] = [
             *clients.routes(self),
             *offices.routes(self),
@@ -144,8 +146,20 @@ def _engine(path: Path) -> Engine:
         connection.execute("pragma foreign_keys = on")
 
     with engine.begin() as connection:
+        if inspect(connection).has_table(Office.__tablename__):
+            _check_version(connection, path)
+        connection.execute(text(f"pragma user_version = {_VERSION}"))
         Base.metadata.create_all(connection)
         connection.execute(text(ddl("sqlite")))
     with Session(engine) as session, session.begin():
         seed(session)
     return engine
+
+
+def _check_version(connection: Connection, path: Path) -> None:
+    found = connection.execute(text("pragma user_version")).scalar()
+    if found != _VERSION:
+        raise SettingsError(
+            f"{path} is the sandbox of another version of Embarc, and is not carried over. Move it away to start with a "
+            "new one; the events that it has told stay in Embarc's own store."
+        )

@@ -9,12 +9,17 @@ from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from embarc.core.errors import NotFound
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+
+from embarc.core.errors import Duplicate, NotFound, RuleViolation
 from embarc.sandbox.client_details import answer, check_activation, ids
 from embarc.sandbox.client_life import Status, Transition
 from embarc.sandbox.client_views import find_client
 from embarc.sandbox.codes import find_value
 from embarc.sandbox.dates import read_date
+from embarc.sandbox.loan_tables import Loan
+from embarc.sandbox.loans import standing_of_client
 from embarc.sandbox.records import find
 from embarc.sandbox.staff import find_in_reach_of
 from embarc.sandbox.tables import Client, Office, Staff
@@ -92,12 +97,30 @@ def _move(work: Work, transition: Transition, target: Status) -> dict[str, Any]:
         check_activation(when, client.submitted_on, office, work.today)
     if transition.not_before:
         transition.check_day(when, getattr(client, transition.not_before))
+    if target is Status.CLOSED:
+        _check_loans(work, client, when)
     _enter(client, target, when, reason)
     work.session.flush()
     # Fineract tells the office only when it activates.
     answered = answer(client) if target is Status.ACTIVE else {"clientId": client.id, "resourceId": client.id}
     work.emit("CLIENT", transition.action, ids(client), answered)
     return answered
+
+
+def _check_loans(work: Work, client: Client, when: date) -> None:
+    """Raise `RuleViolation` while money or a decision is still owed, either way."""
+    standing = standing_of_client(work.session, work.tenant, client.id)
+    last = work.session.scalar(select(func.max(Loan.closed_on)).where(Loan.client_id == client.id))
+    if standing.has_open:
+        postfix, message = "loan.non-closed", "Client cannot be closed because of non-closed loans."
+    elif standing.has_overpaid:
+        postfix, message = "loan.overpaid", "Client cannot be closed because of overpaid loans."
+    elif last and last > when:
+        postfix = "date.cannot.before.loan.closed.date"
+        message = "The client closure date cannot be before the loan closed date."
+    else:
+        return
+    raise RuleViolation.rule(f"error.msg.client.close.{postfix}", message)
 
 
 def _enter(client: Client, status: Status, when: date, reason_id: int | None) -> None:
@@ -113,6 +136,11 @@ def _delete(work: Work, transition: Transition) -> dict[str, Any]:
     client = find_client(work)
     transition.check(Status(client.status))
     work.session.delete(client)
-    work.session.flush()
+    try:
+        work.session.flush()
+    except IntegrityError:  # it was active once, and its loans tell of it
+        message = "The client has loans and cannot be deleted."
+        code = "error.msg.client.unknown.data.integrity.issue"
+        raise Duplicate(message, code=code) from None
     work.emit("CLIENT", transition.action, ids(client), answer(client))
     return answer(client)

@@ -63,7 +63,7 @@ class Api:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise PlayFailed(f"`{url}` is no URL of a running Embarc, such as http://127.0.0.1:8080.")
         self._connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._host, self._port = parts.hostname, parts.port
+        self._url, self._host, self._port = url, parts.hostname, parts.port
         self._base = parts.path.rstrip("/") + "/api/v1"
         self._headers = {
             "Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode(),
@@ -83,7 +83,7 @@ class Api:
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = str(error) or type(error).__name__
             raise PlayFailed(
-                f"{method} {path} got no answer from {self._host}:{self._port} ({reason}). "
+                f"{method} {path} got no answer at {self._url} ({reason}). "
                 "Is `embarc serve --sandbox` running there?"
             ) from None
 
