@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embarc.core.catalogue import load_catalogue
+from embarc.sandbox.simulate import Api, PlayFailed
 from embarc.sandbox.simulate.people import PRODUCTS
 from embarc.sandbox.simulate.plan import SETUP, Command, Due, Ref, Scale, gap, make_plan
 
@@ -199,3 +200,9 @@ def test_instalments_are_due_one_after_the_other(product: Any) -> None:
 
     assert dues == sorted(dues)
     assert all(after - before <= timedelta(days=31) for before, after in pairwise(dues))
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port"])
+def test_what_is_no_url_is_told(url: str) -> None:
+    with pytest.raises(PlayFailed, match=r"is no URL of a running Embarc, such as http://127\.0\.0\.1:8080"):
+        Api(url, "admin", "x")

@@ -59,11 +59,14 @@ class Api:
     """Embarc's API as one user, over kept connections, one a thread. `close()` at the end."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise PlayFailed(f"`{url}` is no URL of a running Embarc, such as http://127.0.0.1:8080.")
+        try:
+            parts = urlsplit(url)
+            self._url, self._host, self._port = url, parts.hostname or "", parts.port
+        except ValueError:
+            raise _no_url(url) from None
+        if parts.scheme not in ("http", "https") or not self._host:
+            raise _no_url(url)
         self._connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._url, self._host, self._port = url, parts.hostname, parts.port
         self._base = parts.path.rstrip("/") + "/api/v1"
         self._headers = {
             "Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode(),
@@ -108,6 +111,10 @@ class Api:
             self._own.connection = connection
             self._opened.append(connection)
         return connection
+
+
+def _no_url(url: str) -> PlayFailed:
+    return PlayFailed(f"`{url}` is no URL of a running Embarc, such as http://127.0.0.1:8080.")
 
 
 @dataclass(slots=True)
