@@ -68,11 +68,11 @@ class Sandbox:
         self.outbox_path = path
         self._wake = wake
         self._today = today
-        self._engine = _engine(path)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="embarc-sandbox")
         from embarc.sandbox import clients, offices
         from embarc.sandbox.lending import lending_routes
 
+        self._engine = _engine(path)  # after the imports: they bring the tables of lending
         self.routes: list[Route] = [*clients.routes(self), *offices.routes(self), *lending_routes(self)]
 
     async def command(self, call: Call, run: Callable[[Work], T]) -> T:
