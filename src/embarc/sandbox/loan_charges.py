@@ -175,8 +175,9 @@ def _waive(work: Work) -> dict[str, Any]:
     fields = Fields(work.call.json() if work.call.body else {}, "loanCharge", ("dateFormat", "locale"))
     fields.check()
     owed = _outstanding(work, loan, charge)
-    waived = record(work, loan, Kind.WAIVE_CHARGES, work.today, owed, None, charge.id)
-    return finish(work, loan, step, fields, work.today, charge.id, subResourceId=waived.id)
+    on = min(charge.due_on, work.today)  # as Fineract dates it
+    waived = record(work, loan, Kind.WAIVE_CHARGES, on, owed, None, charge.id)
+    return finish(work, loan, step, fields, on, charge.id, subResourceId=waived.id)
 
 
 COMMANDS: dict[str, Callable[[Work], dict[str, Any]]] = {"pay": _pay, "waive": _waive}
