@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from embarc.core.errors import NotFound, RuleViolation
+from embarc.core.errors import Invalid, NotFound, RuleViolation
 from embarc.sandbox import loan_life, schedule
 from embarc.sandbox.allocation import Book, Item, Kind, Movement, Part, replay
 from embarc.sandbox.loan_life import Step
@@ -22,12 +22,15 @@ from embarc.sandbox.schedule import (
     InterestPeriod,
     InterestType,
     Terms,
+    TermTooLong,
 )
 
 if TYPE_CHECKING:
     from embarc.sandbox.application import Work
 
 ZERO = Decimal(0)
+LARGEST_ID = 2**63 - 1
+"""What a database takes as an id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +112,15 @@ def instalments_of(loan: Loan) -> tuple[Instalment, ...]:
     if loan.foreclosed_on is None:
         return planned
     return schedule.foreclosed(planned, loan.foreclosed_on, loan.digits)
+
+
+def check_calendar(loan: Loan) -> None:
+    """Refuse a loan whose last instalment would be due when there are no more dates."""
+    try:
+        instalments_of(loan)
+    except TermTooLong as error:
+        code = "validation.msg.loan.numberOfRepayments.is.greater.than.max"
+        raise Invalid.field("numberOfRepayments", code, str(error)) from None
 
 
 def settle(work: Work, loan: Loan, step: Step, on: date) -> tuple[Account, bool]:

@@ -14,7 +14,7 @@ from embarc.sandbox.allocation import Kind
 from embarc.sandbox.amounts import read_amount
 from embarc.sandbox.charges import PERCENT, find_definition
 from embarc.sandbox.dates import read_date
-from embarc.sandbox.loan_book import account_of, find, tell, to_id
+from embarc.sandbox.loan_book import LARGEST_ID, account_of, find, tell, to_id
 from embarc.sandbox.loan_life import STEPS, Step
 from embarc.sandbox.loan_tables import Loan, LoanCharge
 from embarc.sandbox.loan_transactions import (
@@ -111,8 +111,8 @@ def _add(work: Work) -> dict[str, Any]:
     loan, step = find(work), STEPS["addCharge"]
     step.check(loan.status)
     fields = work.call.fields("loanCharge", ("chargeId", "amount", "dueDate", "dateFormat", "locale"))
-    charge_id = fields.integer("chargeId", required=True, at_least=1)
-    definition = None if charge_id is None else find_definition(work, charge_id)
+    charge_id = fields.integer("chargeId", required=True, at_least=1, at_most=LARGEST_ID)
+    definition = None if charge_id is None or fields.errors else find_definition(work, charge_id)
     is_percentage = definition is not None and definition.calculation == PERCENT
     given = read_amount(fields, "amount", digits=6 if is_percentage else loan.digits)
     due_on = read_date(fields, "dueDate", required=True)

@@ -14,7 +14,7 @@ from embarc.sandbox import loan_life
 from embarc.sandbox.allocation import Kind
 from embarc.sandbox.amounts import read_amount
 from embarc.sandbox.dates import read_date
-from embarc.sandbox.loan_book import echo, find, forbid, settle, tell
+from embarc.sandbox.loan_book import LARGEST_ID, check_calendar, echo, find, forbid, settle, tell
 from embarc.sandbox.loan_life import STEPS, Step
 from embarc.sandbox.loan_tables import Loan, LoanTransaction
 from embarc.sandbox.loan_transactions import PAYMENT_FIELDS, read_payment, record
@@ -78,6 +78,7 @@ def _approve(work: Work, loan: Loan, step: Step) -> dict[str, Any]:
         amount,
         expected_on,
     )
+    check_calendar(loan)
     return _done(work, loan, step, fields, approved_on, names)
 
 
@@ -143,7 +144,7 @@ def _undo_disbursal(work: Work, loan: Loan, step: Step) -> dict[str, Any]:
 def _assign(work: Work, loan: Loan, step: Step) -> dict[str, Any]:
     names = ("toLoanOfficerId", "fromLoanOfficerId", "assignmentDate")
     fields = work.call.fields("loan", (*names, "dateFormat", "locale"))
-    officer_id = fields.integer("toLoanOfficerId", required=True, at_least=1)
+    officer_id = fields.integer("toLoanOfficerId", required=True, at_least=1, at_most=LARGEST_ID)
     before_id = fields.integer("fromLoanOfficerId")
     assigned_on = read_date(fields, "assignmentDate", required=True)
     fields.check()

@@ -232,7 +232,8 @@ def _summary(loan: Loan, account: Account, today: date) -> dict[str, Any]:
         "principalDisbursed": number(loan.disbursed_principal or ZERO),
     }
     for name, value in _sums(standings).items():
-        summary[name.replace("Due", "Charged")] = value
+        if name not in ("principalDue", "principalWaived"):
+            summary[name.replace("Due", "Charged")] = value
     for name, part in _PARTS.items():
         owed = sum((one.outstanding for one in late if one.item.part is part), ZERO)
         summary[f"{name}Overdue"] = number(owed)

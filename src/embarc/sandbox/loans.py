@@ -15,7 +15,9 @@ from embarc.sandbox import client_life
 from embarc.sandbox.allocation import replay
 from embarc.sandbox.dates import read_date
 from embarc.sandbox.loan_book import (
+    LARGEST_ID,
     account_of,
+    check_calendar,
     echo,
     find,
     forbid,
@@ -35,7 +37,6 @@ from embarc.sandbox.loan_terms import (
     render_terms,
 )
 from embarc.sandbox.loan_view import ASSOCIATIONS, render_loan, render_schedule
-from embarc.sandbox.schedule import TermTooLong
 from embarc.sandbox.tables import Client
 from embarc.web.routes import Call, Route, unsupported_command
 
@@ -215,7 +216,7 @@ def find_active_client(work: Work, client_id: int) -> Client:
 
 def _create(work: Work) -> dict[str, Any]:
     fields = work.call.fields("loan", _FIELDS)
-    client_id = fields.integer("clientId", required=True, at_least=1)
+    client_id = fields.integer("clientId", required=True, at_least=1, at_most=LARGEST_ID)
     loan_type = fields.text("loanType", required=True)
     if loan_type not in (None, "individual"):
         message = "The parameter `loanType` must be `individual`: the sandbox has no groups."
@@ -302,8 +303,8 @@ def _associations(call: Call) -> tuple[str, ...]:
 
 def _read_new(work: Work, fields: Fields) -> Loan:
     """The loan that the request describes, its terms checked, without a client; raises what is wrong."""
-    product_id = fields.integer("productId", required=True, at_least=1)
-    product = None if product_id is None else find_product(work, product_id)
+    product_id = fields.integer("productId", required=True, at_least=1, at_most=LARGEST_ID)
+    product = None if product_id is None or fields.errors else find_product(work, product_id)
     values = _read(fields, 6 if product is None else product.digits, required=True)
     fields.check()
     assert product is not None  # noqa: S101 - `required` noted its absence
@@ -338,7 +339,7 @@ def _read(fields: Fields, digits: int, *, required: bool) -> dict[str, Any]:
             column == "expected_disbursement_on" or (column == "submitted_on" and not is_preview)
         )
         values[column] = read_date(fields, name, required=is_needed)
-    values["loan_officer_id"] = fields.integer("loanOfficerId", at_least=1)
+    values["loan_officer_id"] = fields.integer("loanOfficerId", at_least=1, at_most=LARGEST_ID)
     values["external_id"] = fields.text("externalId", longest=100)
     return {column: value for column, value in values.items() if value is not None}
 
@@ -365,12 +366,7 @@ def _check_terms(fields: Fields, loan: Loan, product: LoanProduct) -> None:
         message = "The parameter `repaymentsStartingFromDate` must be after `expectedDisbursementDate`."
         fields.fail("repaymentsStartingFromDate", "must.be.after.expected.disbursement.date", message)
     fields.check()
-    try:
-        instalments_of(loan)
-    except TermTooLong as error:
-        raise Invalid.field(
-            "numberOfRepayments", "validation.msg.loan.numberOfRepayments.is.greater.than.max", str(error)
-        ) from None
+    check_calendar(loan)
 
 
 def _check_submittal(work: Work, loan: Loan, client: Client) -> None:

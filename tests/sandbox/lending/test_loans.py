@@ -315,6 +315,9 @@ async def test_a_refund_is_no_more_than_what_is_overpaid(lender: Lender) -> None
         ("transactionProcessingStrategyCode", "mine", "validation.msg.loan.transactionProcessingStrategyCode.is.not.one.of.expected.enumerations"),
         ("expectedDisbursementDate", "2026-02-30", "validation.msg.invalid.dateFormat.format"),
         ("repaymentsStartingFromDate", "2026-01-15", "validation.msg.loan.repaymentsStartingFromDate.must.be.after.expected.disbursement.date"),
+        ("clientId", 10**30, "validation.msg.loan.clientId.is.greater.than.max"),
+        ("productId", 10**30, "validation.msg.loan.productId.is.greater.than.max"),
+        ("numberOfRepayments", "--3", "validation.msg.loan.numberOfRepayments.not.an.integer"),
         ("princpal", 1, "error.msg.parameter.unsupported"),
     ],
 )  # fmt: skip
@@ -334,6 +337,25 @@ async def test_a_term_beyond_the_calendar_is_refused(lender: Lender) -> None:
     )
 
     assert (refused.status, refused.parameters) == (400, ["numberOfRepayments"])
+
+
+async def test_an_approval_does_not_plan_beyond_the_calendar(lender: Lender) -> None:
+    loan_id = await lender.applied()
+
+    refused = await lender.refused(
+        loan_id, "approve", approvedOnDate="2026-01-10", expectedDisbursementDate="9999-12-31"
+    )
+
+    assert (refused.status, refused.parameters) == (400, ["numberOfRepayments"])
+    assert await lender.status(loan_id) == 100
+
+
+async def test_a_command_that_needs_nothing_may_come_without_a_body(lender: Lender) -> None:
+    loan_id = await lender.approved()
+
+    await lender.http.ok("POST", f"/loans/{loan_id}?command=undoapproval")
+
+    assert json.loads(lender.bodies()[-1])["request"] == {}
 
 
 async def test_an_amount_may_be_text_of_a_language(lender: Lender) -> None:
