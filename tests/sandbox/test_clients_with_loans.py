@@ -1,4 +1,4 @@
-"""A client whose loans are not over: not closed, not deleted, with Fineract's codes and without an event."""
+"""Where clients, staff and loans meet: who is not closed or deleted while a loan tells of them, who may look after one."""
 
 from __future__ import annotations
 
@@ -100,3 +100,19 @@ async def test_a_client_with_a_past_is_not_deleted(core: LendingCore) -> None:
     code = answer.json["userMessageGlobalisationCode"]
     assert (answer.status, code) == (403, "error.msg.client.unknown.data.integrity.issue")
     assert core.bodies() == told
+
+
+async def test_only_a_loan_officer_looks_after_a_loan(core: LendingCore) -> None:
+    _, loan_id = await borrower(core)
+    somebody = {"officeId": 1, "firstname": "A", "lastname": "Clerk", "joiningDate": LENT} | DATES
+    clerk = (await core.ok("POST", "/staff", somebody))["resourceId"]
+    path, assigned = f"/loans/{loan_id}?command=assignloanofficer", {"assignmentDate": LENT} | DATES
+
+    wrong = await core.call("POST", path, assigned | {"toLoanOfficerId": clerk})
+    unknown = await core.call("POST", path, assigned | {"toLoanOfficerId": clerk + 1})
+    await core.ok("PUT", f"/staff/{clerk}", {"isLoanOfficer": True})
+    await core.ok("POST", path, assigned | {"toLoanOfficerId": clerk})
+
+    assert (wrong.status, wrong.codes) == (404, ["error.msg.staff.id.invalid.role"])
+    assert (unknown.status, unknown.codes) == (404, ["error.msg.staff.id.invalid"])
+    assert core.kinds()[-2:] == ["STAFF.UPDATE", "LOAN.UPDATELOANOFFICER"]

@@ -266,6 +266,19 @@ async def test_a_code_and_its_values_are_made_changed_and_deleted(core: LendingC
         ("POST", "/codes/1/codevalues", {"name": "Deceased"}, 403, "error.msg.code.value.duplicate.label"),
         ("GET", "/codes/1/codevalues/99", None, 404, "error.msg.codevalue.id.invalid"),
         ("GET", "/codes/2/codevalues/1", None, 404, "error.msg.codevalue.id.invalid"),
+        (
+            *("POST", "/codes/1/codevalues", {"name": "New", "position": 2**63}),
+            *(400, "validation.msg.code.value.position.is.greater.than.max"),
+        ),
+        (
+            *("POST", "/clients", {"fullname": "A", "genderId": 2**70}),
+            *(404, "error.msg.codevalue.codename.id.combination.invalid"),
+        ),
+        (
+            *("POST", "/clients", {"fullname": "A", "officeId": 2**70}),
+            *(404, "error.msg.office.id.invalid"),
+        ),
+        ("GET", f"/staff?officeId={10**18}", None, 400, "error.msg.query.parameter.value.unsupported"),
         ("POST", "/codes/1/codevalues", {}, 400, "validation.msg.code.value.name.cannot.be.blank"),
     ],
 )

@@ -9,13 +9,14 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 
 from embarc.core.errors import Duplicate, FieldError, NotFound, RuleViolation
-from embarc.sandbox.records import change, check_unique, find, known
+from embarc.sandbox.records import change, check_unique, find, known, to_id
 from embarc.sandbox.tables import Code, CodeValue
 from embarc.web.routes import Call, Handler, Route
 
 if TYPE_CHECKING:
     from embarc.sandbox.application import Sandbox, Work
 
+_LAST_POSITION = 2**31 - 1
 _VALUE = ("name", "description", "position", "isActive", "isMandatory")
 
 
@@ -89,7 +90,7 @@ def find_value(work: Work, code_name: str, value_id: int) -> CodeValue:
     found = work.session.scalar(
         select(CodeValue)
         .join(Code)
-        .where(CodeValue.tenant == work.tenant, Code.name == code_name, CodeValue.id == value_id)
+        .where(CodeValue.tenant == work.tenant, Code.name == code_name, CodeValue.id == to_id(value_id))
     )
     if found is None:
         message = f"Code value with identifier {value_id} does not exist for a code with name {code_name}"
@@ -154,7 +155,7 @@ def _create_value(work: Work) -> dict[str, Any]:
     fields = work.call.fields("code.value", _VALUE)
     name = fields.text("name", required=True, longest=100)
     description = fields.text("description", longest=500)
-    position = fields.integer("position", default=0)
+    position = fields.integer("position", default=0, at_least=0, at_most=_LAST_POSITION)
     is_active, is_mandatory = fields.boolean("isActive", default=True), fields.boolean("isMandatory")
     fields.check()
     code = _find(work)
@@ -178,7 +179,7 @@ def _update_value(work: Work) -> dict[str, Any]:
     value = _find_one(work)
     name = fields.text("name", required="name" in fields.body, longest=100)
     description = fields.text("description", longest=500)
-    position = fields.integer("position", default=value.position)
+    position = fields.integer("position", default=value.position, at_least=0, at_most=_LAST_POSITION)
     is_active = fields.boolean("isActive", default=value.is_active)
     is_mandatory = fields.boolean("isMandatory", default=value.is_mandatory)
     fields.check()

@@ -18,6 +18,7 @@ from embarc.sandbox.loan_book import LARGEST_ID, check_calendar, echo, find, for
 from embarc.sandbox.loan_life import STEPS, Step
 from embarc.sandbox.loan_tables import Loan, LoanTransaction
 from embarc.sandbox.loan_transactions import PAYMENT_FIELDS, read_payment, record
+from embarc.sandbox.staff import find_loan_officer
 from embarc.web.routes import Call, Route, unsupported_command
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _assign(work: Work, loan: Loan, step: Step) -> dict[str, Any]:
     if assigned_on > work.today:
         message = f"The Loan Officer assignment date ({assigned_on}) cannot be in the future."
         raise RuleViolation.rule("error.msg.loan.assignment.date.cannot.be.in.future", message)
-    loan.loan_officer_id = officer_id
+    loan.loan_officer_id = find_loan_officer(work, officer_id or 0).id
     return tell(work, loan, step, loan.id)
 
 

@@ -37,6 +37,7 @@ from embarc.sandbox.loan_terms import (
     render_terms,
 )
 from embarc.sandbox.loan_view import ASSOCIATIONS, render_loan, render_schedule
+from embarc.sandbox.staff import find_loan_officer
 from embarc.sandbox.tables import Client
 from embarc.web.routes import Call, Route, unsupported_command
 
@@ -224,6 +225,8 @@ def _create(work: Work) -> dict[str, Any]:
     loan = _read_new(work, fields)
     client = find_active_client(work, client_id or 0)
     loan.client_id, loan.office_id = client.id, client.office_id
+    if loan.loan_officer_id is not None:
+        find_loan_officer(work, loan.loan_officer_id)
     _check_submittal(work, loan, client)
     _check_unique(work, loan)
     work.session.add(loan)
@@ -250,6 +253,8 @@ def _update(work: Work) -> dict[str, Any]:
             fields.fail(name, "cannot.be.changed", f"The parameter `{name}` cannot be changed.")
     values = _read(fields, loan.digits, required=False)
     fields.check()
+    if "loan_officer_id" in values:
+        find_loan_officer(work, values["loan_officer_id"])
     with work.session.no_autoflush:
         for column, value in values.items():
             setattr(loan, column, value)

@@ -31,12 +31,17 @@ _INVALID = {
 
 def find(work: Work, table: type[Found], identifier: int | str | None) -> Found:
     """The tenant's row with this id, as it stands in a path or a body; raises `NotFound` with Fineract's code."""
-    text = str(identifier)
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
-    found = work.session.scalar(select(table).where(table.tenant == work.tenant, table.id == number))
+    wanted = select(table).where(table.tenant == work.tenant, table.id == to_id(identifier))
+    found = work.session.scalar(wanted)
     if found is None:
-        raise not_found(table, text)
+        raise not_found(table, str(identifier))
     return found
+
+
+def to_id(identifier: int | str | None) -> int:
+    """The id, or 0, which nothing has, where it is none or more than a database holds."""
+    text = str(identifier)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 def not_found(table: type[Record], identifier: str) -> NotFound:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from embarc.core.errors import Invalid
+from embarc.core.errors import Invalid, NotFound
 from embarc.sandbox.dates import read_date
 from embarc.sandbox.records import change, check_unique, count, day, find, known, not_found
 from embarc.sandbox.tables import Office, Staff
@@ -105,6 +105,15 @@ def find_in_reach_of(work: Work, office: Office, staff_id: int) -> Staff:
     if found is None:
         raise not_found(Staff, str(staff_id))
     return found
+
+
+def find_loan_officer(work: Work, staff_id: int) -> Staff:
+    """One of the staff who is a loan officer; raises `NotFound`, as Fineract does for both mistakes."""
+    staff = find(work, Staff, staff_id)
+    if not staff.is_loan_officer:
+        message = f"Staff with identifier {staff_id} is not a loan_officer"
+        raise NotFound.resource("error.msg.staff.id.invalid.role", message, staff_id)
+    return staff
 
 
 def render(work: Work, staff: Staff) -> dict[str, Any]:

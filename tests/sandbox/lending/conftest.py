@@ -103,7 +103,10 @@ class Lender:
         return Client(router(self.sandbox.routes, authenticate, observer), "x", "x")
 
     async def open_for_business(self) -> None:
-        """An active client, a product and a fee."""
+        """Loan officers with the ids 1 to 4, an active client, a product and a fee."""
+        for name in ("Grace", "Otieno", "Amina", "Peter"):
+            officer = {"officeId": 1, "firstname": name, "lastname": "Officer", "isLoanOfficer": True}
+            await self.http.ok("POST", "/staff", officer | {"joiningDate": "2025-01-01"} | DATES)
         day = {"activationDate": "2026-01-01", "submittedOnDate": "2026-01-01"} | DATES
         client = await self.http.ok("POST", "/clients", {"fullname": "Alice", "active": True} | day)
         self.client_id = client["clientId"]

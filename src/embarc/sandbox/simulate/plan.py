@@ -224,6 +224,7 @@ class _Life:
         asked = {
             "clientId": Ref(self._name),
             "productId": Ref(f"product-{place}"),
+            "loanOfficerId": Ref(f"staff-{self._office}"),
             "principal": principal,
             "submittedOnDate": self._today,
             "expectedDisbursementDate": (self._day + timedelta(days=3)).isoformat(),
