@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from typer.main import get_command
 
@@ -119,13 +120,20 @@ def _api(routes: list[Route]) -> Iterator[str]:
 
 def _command_line() -> Iterator[str]:
     yield "# Command line\n"
-    for name, command in sorted(get_command(command_line).commands.items()):  # type: ignore[attr-defined] # a group
-        yield f"## `embarc {name}`\n"
+    for name, command in _commands("embarc", get_command(command_line)):
+        yield f"## `{name}`\n"
         yield f"{command.help}\n"
-        for option in command.params:
+        for option in (one for one in command.params if not getattr(one, "hidden", False)):
             names = ", ".join(f"`{one}`" for one in [*option.opts, *option.secondary_opts])
             yield f"* {names}: {getattr(option, 'help', '') or ''}"
         yield ""
+
+
+def _commands(path: str, group: Any) -> Iterator[tuple[str, Any]]:
+    for name, command in sorted(group.commands.items()):
+        yield f"{path} {name}", command
+        if hasattr(command, "commands"):
+            yield from _commands(f"{path} {name}", command)
 
 
 def _event_kinds() -> Iterator[str]:

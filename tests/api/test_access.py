@@ -50,8 +50,10 @@ async def populated(client: Client, url: str) -> dict[str, str]:
     person = await client.ok(
         "POST",
         "clients",
-        {"firstname": "A", "lastname": "B", "dateFormat": "dd MMMM yyyy", "locale": "en", "officeId": 1},
+        {"firstname": "A", "lastname": "B", "externalId": "A-1", "officeId": 1},
     )
+    employee = {"firstname": "C", "lastname": "D", "officeId": 1, "joiningDate": "2024-03-01"}
+    staff = await client.ok("POST", "staff", employee | {"dateFormat": "yyyy-MM-dd", "locale": "en"})
     return {
         "hookId": str(hook_id),
         "eventId": event_id,
@@ -59,6 +61,7 @@ async def populated(client: Client, url: str) -> dict[str, str]:
         "replayId": replay["id"],
         "keyId": key["resourceIdentifier"],
         "clientId": str(person["clientId"]),
+        "externalId": "A-1",
         "officeId": "1",
         "kind": kind["resourceIdentifier"],
         "inletId": str(inlet["resourceId"]),

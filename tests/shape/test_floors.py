@@ -41,7 +41,7 @@ MAY_IMPORT = {
     },
     "__main__": {"cli"},
     "upkeep": {"core", "settings", "store", "engine", "app"},
-    "cli": {"core", "settings", "observe", "receiver", "telemetry", "web", "app", "upkeep"},
+    "cli": {"core", "settings", "observe", "receiver", "sandbox", "telemetry", "web", "app", "upkeep"},
 }
 """Each part, and the parts it may know. `testing` is shipped for tests and may know everything."""
 

@@ -11,6 +11,7 @@ import uvloop
 
 from embarc import __version__
 from embarc.cli.failing import fail
+from embarc.cli.sandbox import app as sandbox_app
 from embarc.cli.upkeep import audit, keys, operators
 from embarc.core.errors import EmbarcError
 from embarc.settings import load_settings
@@ -132,6 +133,7 @@ def doctor(
 app.add_typer(audit, name="audit")
 app.add_typer(keys, name="keys")
 app.add_typer(operators, name="operators")
+app.add_typer(sandbox_app, name="sandbox")
 
 
 @app.command()

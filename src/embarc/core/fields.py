@@ -109,8 +109,8 @@ class Fields:
             return default
         if (
             isinstance(value, str)
-            and value.strip().lstrip("-").isascii()
-            and value.strip().lstrip("-").isdigit()
+            and value.strip().removeprefix("-").isascii()
+            and value.strip().removeprefix("-").isdigit()
         ):
             value = int(value.strip()[:20])
         if isinstance(value, bool) or not isinstance(value, int):

@@ -11,17 +11,23 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.orm import Session
 
 from embarc.core.access import Caller
+from embarc.core.errors import SettingsError
+from embarc.core.masking import mask
 from embarc.outbox import OutboxEvent, ddl, emit
+from embarc.sandbox import clients, codes, offices, staff, users
+from embarc.sandbox.lending import lending_routes
+from embarc.sandbox.seeding import seed
 from embarc.sandbox.tables import Base, Office
 from embarc.web import strict_json
 from embarc.web.routes import Call, Route
 
 T = TypeVar("T")
-HEAD_OFFICE = 1
+_VERSION = 2
+"""Of the tables. Another one is not migrated: a sandbox holds nothing that must be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,19 @@ class Work:
         """Whose data it is about."""
         return self.call.caller.tenant
 
-    def emit(self, entity: str, action: str, ids: Mapping[str, int], response: Mapping[str, Any]) -> None:
-        """Tell what happened, in this transaction; `request` is what the caller sent, verbatim."""
+    def emit(
+        self,
+        entity: str,
+        action: str,
+        ids: Mapping[str, int],
+        response: Mapping[str, Any],
+        *,
+        entity_id: int | None = None,
+    ) -> None:
+        """Tell what happened, in this transaction; `request` is what the caller sent, verbatim but for its secrets.
+
+        `entity_id` is needed only where neither `ids` nor `resourceId` in the response is that of the entity.
+        """
         author = self.caller.author
         emit(
             self.session,
@@ -55,7 +72,8 @@ class Work:
                 created_by_name=author.username,
                 created_by_full_name=author.full_name,
                 ids=ids,
-                request=strict_json.check(self.call.body) if self.call.body else b"{}",
+                entity_id=entity_id,
+                request=mask(strict_json.check(self.call.body)) if self.call.body else b"{}",
                 response=response,
             ),
         )
@@ -70,9 +88,14 @@ class Sandbox:
         self._today = today
         self._engine = _engine(path)
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="embarc-sandbox")
-        from embarc.sandbox import clients, offices
-
-        self.routes: list[Route] = [*clients.routes(self), *offices.routes(self)]
+        self.routes: list[Route] = [
+            *clients.routes(self),
+            *offices.routes(self),
+            *staff.routes(self),
+            *users.routes(self),
+            *codes.routes(self),
+            *lending_routes(self),
+        ]
 
     async def command(self, call: Call, run: Callable[[Work], T]) -> T:
         """Run a command in a transaction, its event with it; then wake the relay."""
@@ -123,18 +146,20 @@ def _engine(path: Path) -> Engine:
         connection.execute("pragma foreign_keys = on")
 
     with engine.begin() as connection:
+        if inspect(connection).has_table(Office.__tablename__):
+            _check_version(connection, path)
+        connection.execute(text(f"pragma user_version = {_VERSION}"))
         Base.metadata.create_all(connection)
         connection.execute(text(ddl("sqlite")))
     with Session(engine) as session, session.begin():
-        if session.get(Office, HEAD_OFFICE) is None:
-            session.add(
-                Office(
-                    id=HEAD_OFFICE,
-                    tenant="default",
-                    name="Head Office",
-                    opening_date=date(2009, 1, 1),
-                    parent_id=None,
-                    hierarchy=".",
-                )
-            )
+        seed(session)
     return engine
+
+
+def _check_version(connection: Connection, path: Path) -> None:
+    found = connection.execute(text("pragma user_version")).scalar()
+    if found != _VERSION:
+        raise SettingsError(
+            f"{path} is the sandbox of another version of Embarc, and is not carried over. Move it away to start with a "
+            "new one; the events that it has told stay in Embarc's own store."
+        )
