@@ -35,6 +35,7 @@ from embarc.engine.registry import Registry
 from embarc.engine.replay import Replayer
 from embarc.engine.replays import Replays
 from embarc.inlets.relay import Relay, SqliteSource
+from embarc.inlets.submitting import submitting
 from embarc.net.resolver import SystemResolver
 from embarc.net.transport import CurlTransport
 from embarc.observe import Observer
@@ -48,6 +49,8 @@ from embarc.telemetry import Metrics
 from embarc.web.routes import Route
 
 SQLITE_PREFIX = "sqlite:///"
+SANDBOX_IDLE_SECONDS = 1.0
+"""The sandbox wakes its relay at every commit; looking is for what a crash left."""
 
 
 class Background(Protocol):
@@ -173,7 +176,12 @@ class Service:
             sandbox = build_sandbox(
                 database.with_name(database.stem + "-sandbox.db"), wake=lambda: _wake(woken)
             )
-            relay = Relay(SqliteSource(sandbox.outbox_path), publisher.publish, observer)
+            relay = Relay(
+                SqliteSource(sandbox.outbox_path),
+                submitting(publisher.publish),
+                observer,
+                idle_seconds=SANDBOX_IDLE_SECONDS,
+            )
             woken.append(relay)
         app, routes = doors.build(
             hooks=hooks,

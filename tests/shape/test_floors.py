@@ -39,7 +39,7 @@ MAY_IMPORT = {
         "sandbox",
         "telemetry",
     },
-    "cli": {"core", "settings", "observe", "receiver", "telemetry", "web", "app"},
+    "cli": {"core", "settings", "observe", "receiver", "telemetry", "web", "inlets", "app"},
 }
 """Each part, and the parts it may know. `testing` is shipped for tests and may know everything."""
 
@@ -95,7 +95,7 @@ GUESTS: dict[str, set[str]] = {
     "core": {"cel"},  # evaluates filters, as pure as the rest
     # Each imported only where it is asked for: public keys, a framework's adapter, a ledger in a database.
     "receiver": {"cryptography", "django", "flask", "sqlalchemy"},
-    "outbox": {"sqlalchemy"},  # recognises a connection that its caller brings
+    "outbox": {"alembic", "sqlalchemy"},  # of a caller who uses them
 }
 
 

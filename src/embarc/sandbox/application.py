@@ -124,7 +124,8 @@ def _engine(path: Path) -> Engine:
 
     with engine.begin() as connection:
         Base.metadata.create_all(connection)
-        connection.execute(text(ddl("sqlite")))
+        for statement in ddl("sqlite"):
+            connection.execute(text(statement))
     with Session(engine) as session, session.begin():
         if session.get(Office, HEAD_OFFICE) is None:
             session.add(
