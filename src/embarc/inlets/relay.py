@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from embarc.inlets.outboxes import OutboxRow, Source, SqliteSource
@@ -31,7 +32,8 @@ SHORTEST_PAUSE_SECONDS = 0.005
 IDLE_SECONDS = 0.04
 """Pauses between looks double from one to the other. 25 looks a second are noticed by nobody but the next event."""
 LOOKS_SHARE = 50
-"""A pause is at least so many times as long as the look before it took: looking never costs more than a fiftieth."""
+"""A pause is at least so many times as long as a look takes: looking never costs more than a fiftieth."""
+LOOKS = 8
 FIRST_AGAIN_SECONDS = 0.1
 LONGEST_AGAIN_SECONDS = 10.0
 LONGEST_RETRY_AFTER_SECONDS = 60.0
@@ -87,6 +89,9 @@ class Relay:
 
     async def _relay_forever(self) -> None:
         pause, again = SHORTEST_PAUSE_SECONDS, FIRST_AGAIN_SECONDS
+        looks: deque[float] = deque(
+            maxlen=LOOKS
+        )  # the shortest tells what a look costs, the others what else went on
         while not self._stop.is_set():
             self._wake.clear()
             began = time.monotonic()
@@ -101,7 +106,8 @@ class Relay:
             if one:
                 pause = SHORTEST_PAUSE_SECONDS
                 continue
-            await _until(self._wake, max(pause, LOOKS_SHARE * (time.monotonic() - began)))
+            looks.append(time.monotonic() - began)
+            await _until(self._wake, max(pause, LOOKS_SHARE * min(looks)))
             pause = min(2 * pause, self._idle_seconds)
 
     async def _try_round(self) -> tuple[_Round | None, Exception | None]:
