@@ -97,8 +97,10 @@ async def relaying(
 ) -> AsyncIterator[Relay]:
     relay = Relay(open_source(database.url, **options), embarc.publish, observer or Observer())
     relay.start()
-    yield relay
-    await relay.stop()
+    try:
+        yield relay
+    finally:
+        await relay.stop()
 
 
 async def test_events_are_carried_in_order_and_the_outbox_is_empty_afterwards(database: Database) -> None:
@@ -241,8 +243,8 @@ async def test_an_outage_of_embarc_loses_nothing_and_keeps_the_order(database: D
     assert database.rows() == []
 
 
-async def test_an_event_that_embarc_fails_on_does_not_stop_the_others(database: Database) -> None:
-    (broken,) = commit(database, event(1))
+async def test_an_event_that_embarc_fails_on_stops_its_own_entity_only(database: Database) -> None:
+    broken, behind = commit(database, event(1, 1), event(1, 2))
     embarc = Embarc()
     embarc.breaks.add(broken)
     observer = Observer()
@@ -251,8 +253,26 @@ async def test_an_event_that_embarc_fails_on_does_not_stop_the_others(database: 
     async with relaying(database, embarc, observer):
         await failed.next()
         await embarc.has(*commit(database, event(2), event(3)))
+        embarc.breaks.clear()
+        await embarc.has(broken, behind)
 
-    assert database.rows() == [broken]
+    assert embarc.ids[2:] == [broken, behind]
+
+
+async def test_under_back_pressure_nothing_further_is_begun(sqlite: Database) -> None:
+    ids = commit(sqlite, *(event(loan=number) for number in range(300)))
+    embarc = Embarc()
+    embarc.failures = [NotNow("503") for _ in range(5)]
+    observer = Observer()
+    failed = Told(observer, "relay.failed")
+
+    async with relaying(sqlite, embarc, observer):
+        for _ in range(5):
+            await failed.next()
+        begun = len(embarc.rows)
+        await embarc.has(*ids)
+
+    assert begun == 0
 
 
 async def test_an_outage_of_the_database_is_survived(

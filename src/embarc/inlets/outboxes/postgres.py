@@ -6,6 +6,7 @@ and ends with their removal. Should this process die, the server lets the lanes 
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Mapping, Sequence
 
@@ -22,6 +23,7 @@ from embarc.inlets.outboxes.base import (
 )
 
 _TIMEOUT_SECONDS = 30
+_FAREWELL_SECONDS = 5
 _SESSION = {
     "application_name": "embarc-relay",
     # A table that is mostly empty and always changing has statistics that are always wrong.
@@ -92,7 +94,8 @@ class PostgresSource:
     async def close(self) -> None:
         connection, self._connection, self._transaction = self._connection, None, None
         if connection is not None:
-            await connection.close(timeout=_TIMEOUT_SECONDS)
+            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.close(timeout=_FAREWELL_SECONDS)
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
