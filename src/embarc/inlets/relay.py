@@ -31,8 +31,8 @@ ROUND_SECONDS = 5.0
 SHORTEST_PAUSE_SECONDS = 0.005
 IDLE_SECONDS = 0.04
 """Pauses between looks double from one to the other. 25 looks a second are noticed by nobody but the next event."""
-LOOKS_SHARE = 50
-"""A pause is at least so many times as long as a look takes: looking never costs more than a fiftieth."""
+LOOKS_SHARE = 100
+"""A pause is at least so many times as long as a look takes: looking never costs more than a hundredth."""
 LOOKS = 8
 FIRST_AGAIN_SECONDS = 0.1
 LONGEST_AGAIN_SECONDS = 10.0
@@ -107,7 +107,8 @@ class Relay:
                 pause = SHORTEST_PAUSE_SECONDS
                 continue
             looks.append(time.monotonic() - began)
-            await _until(self._wake, max(pause, LOOKS_SHARE * min(looks)))
+            look = min(looks) if len(looks) == LOOKS else 0.0  # the very first one also connects
+            await _until(self._wake, max(pause, LOOKS_SHARE * look))
             pause = min(2 * pause, self._idle_seconds)
 
     async def _try_round(self) -> tuple[_Round | None, Exception | None]:
