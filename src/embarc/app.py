@@ -40,6 +40,7 @@ from embarc.engine.replay import Replayer
 from embarc.engine.replays import Replays
 from embarc.inlets.fineract import FineractInlet
 from embarc.inlets.relay import Relay, SqliteSource
+from embarc.inlets.submitting import submitting
 from embarc.net.guard import EgressProxy, UrlChecker, parse_proxy
 from embarc.net.resolver import Resolver, SystemResolver
 from embarc.net.transport import CurlTransport
@@ -54,6 +55,8 @@ from embarc.telemetry import Metrics
 from embarc.web.routes import Route
 
 SQLITE_PREFIX = "sqlite:///"
+SANDBOX_IDLE_SECONDS = 1.0
+"""The sandbox wakes its relay at every commit; looking is for what a crash left."""
 
 
 class Background(Protocol):
@@ -200,7 +203,12 @@ class Service:
             sandbox = build_sandbox(
                 database.with_name(database.stem + "-sandbox.db"), wake=lambda: _wake(woken)
             )
-            relay = Relay(SqliteSource(sandbox.outbox_path), publisher.publish, observer)
+            relay = Relay(
+                SqliteSource(sandbox.outbox_path),
+                submitting(publisher.publish),
+                observer,
+                idle_seconds=SANDBOX_IDLE_SECONDS,
+            )
             woken.append(relay)
         metrics = Metrics(observer, shared_folder)
 

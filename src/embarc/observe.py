@@ -35,6 +35,7 @@ NAMES = {
     "pruning.failed": "Old history could not be deleted, and is tried again in the next round.",
     "relay.failed": "The outbox could not be read or published from, and is tried again.",
     "relay.published": "Events of an outbox were accepted.",
+    "relay.refused": "An event of an outbox was refused for good: it is kept and marked with the reason, and its entity waits.",
     "replay.failed": "A replay could not go on, mostly because of the store, and is tried again.",
     "replay.ended": "A replay has made all of its deliveries due, or its hook was deleted.",
     "request.failed": "A request ended in an error of ours; its caller was answered 500.",

@@ -24,6 +24,8 @@ CONFIG_VARIABLE = "EMBARC_CONFIG"
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?\Z")
 TEST_PREFIX = "EMBARC_TEST_"
 """Variables of the test suite, none of ours."""
+RELAY_PREFIX = "EMBARC_RELAY_"
+"""Variables of `embarc relay`, whose settings are its command line's."""
 
 
 def _setting(default: Any, doc: str, *, secret: bool = False) -> Any:
@@ -171,7 +173,11 @@ def _from_environment(environment: Mapping[str, str], known: Mapping[str, Field[
     by_variable = {variable(name): name for name in known}
     values = {}
     for name, text in environment.items():
-        if not name.startswith(PREFIX) or name.startswith(TEST_PREFIX) or name == CONFIG_VARIABLE:
+        if (
+            not name.startswith(PREFIX)
+            or name.startswith((TEST_PREFIX, RELAY_PREFIX))
+            or name == CONFIG_VARIABLE
+        ):
             continue
         if name not in by_variable:
             raise SettingsError(f"There is no setting {name}.{_hint(name, [*by_variable, CONFIG_VARIABLE])}")

@@ -47,22 +47,12 @@ async def populated(client: Client, url: str) -> dict[str, str]:
     key = await client.ok("POST", "apikeys", {"name": "another", "role": "viewer"})
     kind = await client.ok("POST", "eventkinds", {"entityName": "CARD", "actionName": "OPEN"})
     inlet = await client.ok("POST", "inlets", {"name": "core"})
-    person = await client.ok(
-        "POST",
-        "clients",
-        {"firstname": "A", "lastname": "B", "externalId": "A-1", "officeId": 1},
-    )
-    employee = {"firstname": "C", "lastname": "D", "officeId": 1, "joiningDate": "2024-03-01"}
-    staff = await client.ok("POST", "staff", employee | {"dateFormat": "yyyy-MM-dd", "locale": "en"})
     return {
         "hookId": str(hook_id),
         "eventId": event_id,
         "deliveryId": f"dlv_{event_id.removeprefix('evt_')}_{hook_id}",
         "replayId": replay["id"],
         "keyId": key["resourceIdentifier"],
-        "clientId": str(person["clientId"]),
-        "externalId": "A-1",
-        "officeId": "1",
         "kind": kind["resourceIdentifier"],
         "inletId": str(inlet["resourceId"]),
     }

@@ -110,6 +110,50 @@ def demo(
 
 
 @app.command()
+def relay(
+    source: Annotated[
+        str,
+        typer.Option(
+            help="The platform's database: postgresql://, mysql:// or sqlite:///PATH.",
+            envvar="EMBARC_RELAY_SOURCE",
+        ),
+    ],
+    to: Annotated[
+        str, typer.Option(help="Where Embarc answers.", envvar="EMBARC_RELAY_TO")
+    ] = "http://127.0.0.1:8080",
+    key: Annotated[
+        str, typer.Option(help="An API key that may post events.", envvar="EMBARC_RELAY_KEY")
+    ] = "",
+    user: Annotated[
+        str,
+        typer.Option(
+            help="A user, instead of a key; the password is in EMBARC_RELAY_PASSWORD.",
+            envvar="EMBARC_RELAY_USER",
+        ),
+    ] = "",
+    tenant: Annotated[
+        str, typer.Option(help="Whose events; the tenant of the key.", envvar="EMBARC_RELAY_TENANT")
+    ] = "default",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Mark what was accepted instead of deleting it.")
+    ] = False,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Carry events from a platform's outbox to Embarc. Any number may run at once."""
+    from embarc.cli.relay import authorization_of, relay_forever
+
+    try:
+        authorization = authorization_of(key, user, os.environ.get("EMBARC_RELAY_PASSWORD", ""))
+        uvloop.run(
+            relay_forever(
+                source, to, authorization=authorization, tenant=tenant, keep=keep, log_level=log_level
+            )
+        )
+    except EmbarcError as error:
+        fail(error)
+
+
+@app.command()
 def doctor(
     store: Annotated[
         str | None, typer.Option(help="The store's URL.  [env: EMBARC_STORE; sqlite:///embarc.db]")

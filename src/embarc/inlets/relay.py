@@ -1,118 +1,74 @@
 """The relay: carries events from a platform's outbox table to Embarc.
 
-Rows are read by what is there, never by a cursor over ids: a row whose transaction committed late must not be
-skipped. A row is published with its id as idempotency key and deleted afterwards; a crash between the two publishes
-it again, and the key makes that the same event.
+Rule 1: rows are read by what is there, never by a cursor over ids: a row whose transaction committed late must not be
+skipped. Rule 2: an entity's rows are published one after the other, from its oldest waiting one on, each only when the
+one before was accepted. Rule 3: a row's id is its idempotency key. From 2 and 3 follow order and "once", for any number
+of relays, whatever dies when: what a relay publishes late or again was accepted before, and changes nothing. Locks only
+spare relays the same work; nothing hangs on them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
-from typing import Protocol, TypeVar
 
-from embarc.core.events import EventKind
-from embarc.core.submissions import Receipt, Submission
+from embarc.inlets.outboxes import OutboxRow, Source, SqliteSource
 from embarc.observe import Observe
-from embarc.web import strict_json
-from embarc.web.event_body import check_names, read_bodies, to_draft
 
-T = TypeVar("T")
+__all__ = ["NotNow", "OutboxRow", "Publish", "Relay", "Source", "SqliteSource"]
 
-PAGE = 500
-POLL_SECONDS = 1.0
-AGAIN_SECONDS = 1.0
+Publish = Callable[[OutboxRow], Awaitable[str | None]]
+"""Publishes a row under its id. None is "accepted", durably; a text is why it will never be.
 
+Raises `NotNow` where Embarc takes nothing at all at the moment, and anything else where only this row failed; then it is
+tried again.
+"""
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
-    """One event in the outbox."""
-
-    id: str
-    tenant: str
-    body: str
-
-    def __repr__(self) -> str:
-        return f"<OutboxRow {self.id}>"  # the body is a person's data
-
-
-class Source(Protocol):
-    """An outbox table."""
-
-    async def pending(self, limit: int) -> Sequence[OutboxRow]:
-        """The oldest rows."""
-        ...
-
-    async def remove(self, ids: Sequence[str]) -> None:
-        """Delete rows that were accepted."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of it."""
-        ...
+ROUND_SECONDS = 5.0
+"""After so long a round begins no further row: it holds lanes, and mostly a transaction."""
+SHORTEST_PAUSE_SECONDS = 0.005
+IDLE_SECONDS = 0.04
+"""Pauses between looks double from one to the other. 25 looks a second are noticed by nobody but the next event."""
+LOOKS_SHARE = 100
+"""A pause is at least so many times as long as a look takes: looking never costs more than a hundredth."""
+LOOKS = 8
+FIRST_AGAIN_SECONDS = 0.1
+LONGEST_AGAIN_SECONDS = 10.0
+LONGEST_RETRY_AFTER_SECONDS = 60.0
+LONGEST_REASON = 500
 
 
-class SqliteSource:
-    """The outbox of a platform that keeps its data in SQLite, here the sandbox."""
+class NotNow(Exception):
+    """Embarc does not take events at the moment."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embarc-relay")
-        self._connection: sqlite3.Connection | None = None
-
-    async def pending(self, limit: int) -> Sequence[OutboxRow]:
-        return await self._run(self._pending, limit)
-
-    async def remove(self, ids: Sequence[str]) -> None:
-        await self._run(self._remove, ids)
-
-    async def close(self) -> None:
-        await self._run(self._close)
-        self._thread.shutdown()
-
-    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=10)
-            self._connection.execute("pragma synchronous = full")
-        return self._connection
-
-    def _pending(self, limit: int) -> list[OutboxRow]:
-        found = self._open().execute(
-            "select id, tenant, body from embarc_outbox order by position limit ?", (limit,)
-        )
-        return [OutboxRow(*row) for row in found]
-
-    def _remove(self, ids: Sequence[str]) -> None:
-        connection = self._open()
-        connection.execute("begin immediate")
-        connection.executemany("delete from embarc_outbox where id = ?", [(one,) for one in ids])
-        connection.execute("commit")
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+    def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Relay:
     """Moves what is in the outbox. `start`, then `await stop()`."""
 
     def __init__(
-        self, source: Source, publish: Callable[[Submission], Awaitable[Receipt]], observe: Observe
+        self,
+        source: Source,
+        publish: Publish,
+        observe: Observe,
+        *,
+        at_once: int = 64,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
+        """`at_once` entities are published side by side; an empty outbox is looked at every `idle_seconds`."""
         self._source = source
         self._publish = publish
         self._observe = observe
+        self._at_once = at_once
+        self._idle_seconds = idle_seconds
         self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -124,59 +80,109 @@ class Relay:
         self._loop.call_soon_threadsafe(self._wake.set)
 
     async def stop(self) -> None:
-        """Finish the page at hand. What is left in the outbox stays there."""
-        self._stopping = True
+        """Finish the rows at hand. What is left in the outbox stays there."""
+        self._stop.set()
         self._wake.set()
         if self._task:
             await self._task
         await self._source.close()
 
     async def _relay_forever(self) -> None:
-        while not self._stopping:
+        pause, again = SHORTEST_PAUSE_SECONDS, FIRST_AGAIN_SECONDS
+        looks: deque[float] = deque(
+            maxlen=LOOKS
+        )  # the shortest tells what a look costs, the others what else went on
+        while not self._stop.is_set():
             self._wake.clear()
-            try:
-                moved = await self._relay_page()
-                pause = 0.0 if moved == PAGE else POLL_SECONDS
-            except Exception as error:  # whatever it is, the outbox is tried again
-                self._observe("relay.failed", reason=str(error))
-                pause = AGAIN_SECONDS
-            if pause:
-                await self._sleep(pause)
+            began = time.monotonic()
+            one, failure = await self._try_round()
+            if failure:
+                if one and one.accepted:
+                    again = FIRST_AGAIN_SECONDS
+                await self._wait_after(failure, again)
+                again = min(2 * again, LONGEST_AGAIN_SECONDS)
+                continue
+            again = FIRST_AGAIN_SECONDS
+            if one:
+                pause = SHORTEST_PAUSE_SECONDS
+                continue
+            looks.append(time.monotonic() - began)
+            look = min(looks) if len(looks) == LOOKS else 0.0  # the very first one also connects
+            await _until(self._wake, max(pause, LOOKS_SHARE * look))
+            pause = min(2 * pause, self._idle_seconds)
 
-    async def _relay_page(self) -> int:
-        rows = await self._source.pending(PAGE)
-        if not rows:
-            return 0
-        # Together, so that they share commits; submitted in the table's order, and accepted in that order.
-        answers = await asyncio.gather(*(self._relay_row(row) for row in rows), return_exceptions=True)
-        accepted = [
-            row.id for row, answer in zip(rows, answers, strict=True) if not isinstance(answer, BaseException)
-        ]
-        if accepted:
-            await self._source.remove(accepted)
-            self._observe("relay.published", events=len(accepted))
-        failed = [answer for answer in answers if isinstance(answer, BaseException)]
-        if failed:
-            raise failed[0]
-        return len(rows)
-
-    async def _relay_row(self, row: OutboxRow) -> Receipt:
-        compact = strict_json.check(row.body.encode())
-        (body,), _ = read_bodies(compact, 1)
-        kind = EventKind(body.entity_name, body.action_name)
-        check_names(kind)
-        return await self._publish(
-            Submission(
-                tenant=row.tenant,
-                drafts=(to_draft(body, kind),),
-                idempotency_key=f"outbox:{row.id}",
-                fingerprint=sha256(compact).digest(),
-            )
-        )
-
-    async def _sleep(self, seconds: float) -> None:
+    async def _try_round(self) -> tuple[_Round | None, Exception | None]:
+        """The round, and what went wrong at either side."""
         try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+            one = await self._relay_round()
+        except Exception as error:  # the outbox cannot be reached; whatever it is, it is tried again
+            await self._source.let_go()
+            return None, error
+        return one, one.failure if one else None
+
+    async def _wait_after(self, failure: Exception, again: float) -> None:
+        wished = failure.retry_after_seconds if isinstance(failure, NotNow) else None
+        seconds = max(again, min(wished or 0, LONGEST_RETRY_AFTER_SECONDS))
+        self._observe("relay.failed", reason=str(failure) or type(failure).__name__, seconds=seconds)
+        await _until(self._stop, seconds)
+
+    async def _relay_round(self) -> _Round | None:
+        """One page of rows carried and recorded; None where nothing waits."""
+        rows = await self._source.take()
+        if not rows:
+            return None
+        one = _Round(self._publish, self._stop, self._at_once)
+        await one.carry(rows)
+        await self._source.finish(one.accepted, one.refused)
+        if one.accepted:
+            self._observe("relay.published", events=len(one.accepted))
+        for row_id, reason in one.refused.items():
+            self._observe("relay.refused", row=row_id, reason=reason)
+        return one
+
+
+class _Round:
+    """One page of rows on its way: entities side by side, the rows of each one after the other."""
+
+    def __init__(self, publish: Publish, stop: asyncio.Event, at_once: int) -> None:
+        self.accepted: list[str] = []
+        self.refused: dict[str, str] = {}
+        self.failure: Exception | None = None
+        self._is_over = False
+        self._publish = publish
+        self._stop = stop
+        self._ends_at = time.monotonic() + ROUND_SECONDS
+        self._places = asyncio.Semaphore(at_once)
+
+    async def carry(self, rows: Sequence[OutboxRow]) -> None:
+        """Publish until the end, until Embarc takes nothing, or until the round's time is over."""
+        entities: dict[str, list[OutboxRow]] = {}
+        for row in rows:
+            entities.setdefault(row.id if row.entity is None else f"/{row.entity}", []).append(row)
+        await asyncio.gather(*(self._carry_entity(chain) for chain in entities.values()))
+
+    async def _carry_entity(self, chain: Sequence[OutboxRow]) -> None:
+        async with self._places:
+            for row in chain:
+                if self._is_over or self._stop.is_set() or time.monotonic() > self._ends_at:
+                    return
+                try:
+                    reason = await self._publish(row)
+                except NotNow as error:
+                    self._is_over, self.failure = True, error
+                    return
+                except Exception as error:  # of this row, perhaps: the other entities go on
+                    self.failure = self.failure or error
+                    return
+                if reason is not None:
+                    self.refused[row.id] = reason[:LONGEST_REASON]
+                    return  # the entity's next rows wait until a person has decided about this one
+                self.accepted.append(row.id)
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -5,6 +5,8 @@ all. A relay carries it to Embarc afterwards. There is no moment at which the lo
 not exist, or the other way round.
 """
 
-from embarc.outbox.emitting import OutboxEvent, ddl, emit
+from embarc.outbox.emitting import emit, emit_async
+from embarc.outbox.event import OutboxEvent
+from embarc.outbox.schema import ddl
 
-__all__ = ["OutboxEvent", "ddl", "emit"]
+__all__ = ["OutboxEvent", "ddl", "emit", "emit_async"]

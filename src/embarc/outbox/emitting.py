@@ -1,94 +1,189 @@
-"""Writing an event into the caller's transaction."""
+"""Writing an event into the caller's transaction, whichever library it belongs to.
+
+Rule 1: nothing is ever committed here. Rule 2: a connection that would commit the event on its own, because no
+transaction is open and it commits each statement, is refused: the event would not be part of the change. Rule 3: the
+libraries are recognised by the name of the module their classes come from, and none of them is imported unless the
+caller has done so.
+"""
 
 from __future__ import annotations
 
-import json
 import uuid
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
-from embarc.core.masking import mask
+from embarc.outbox.event import OutboxEvent
+from embarc.outbox.schema import LANES, TABLE
 
-TABLE = "embarc_outbox"
+_COLUMNS = ("id", "lane", "tenant", "entity", "body")
+_INSERT = f"insert into {TABLE} ({', '.join(_COLUMNS)}) values "  # noqa: S608 - names of ours
+_NAMED = f"{_INSERT}({', '.join(':' + name for name in _COLUMNS)})"
+_FORMAT = f"{_INSERT}({', '.join('%s' for _ in _COLUMNS)})"
+_NUMBERED = f"{_INSERT}({', '.join(f'${number}' for number in range(1, len(_COLUMNS) + 1))})"
 
-_DDL = {
-    "sqlite": f"""create table if not exists {TABLE} (
-  position integer primary key autoincrement,
-  id text not null unique,
-  tenant text not null,
-  body text not null
-)""",
-}
-
-_INSERT = "insert into {table} (id, tenant, body) values ({id}, {tenant}, {body})"
+_IN_TRANSACTION = 1
+"""MySQL's SERVER_STATUS_IN_TRANS."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxEvent:
-    """An event to emit. `request` may be JSON text: then it is carried verbatim, numbers and all."""
+class NoTransaction(RuntimeError):
+    """The connection has no open transaction and commits each statement: the event would not be part of your change."""
 
-    entity_name: str
-    action_name: str
-    tenant: str = "default"
-    created_by: int | str | None = None
-    created_by_name: str | None = None
-    created_by_full_name: str | None = None
-    ids: Mapping[str, int | str] = field(default_factory=dict)
-    """Of officeId, clientId, loanId, savingsId, groupId those that apply."""
-    entity_id: int | str | None = None
-    timestamp: datetime | None = None
-    """When it happened, with an offset; the time of acceptance where it is None."""
-    request: str | bytes | Mapping[str, Any] = "{}"
-    response: Mapping[str, Any] = field(default_factory=dict)
-
-    def json(self) -> str:
-        """The event as `POST /events` takes it, with the values of secret keys (`password`, ...) masked already."""
-        members: dict[str, Any] = {
-            "entityName": self.entity_name,
-            "actionName": self.action_name,
-            "createdBy": self.created_by,
-            "createdByName": self.created_by_name,
-            "createdByFullName": self.created_by_full_name,
-            **self.ids,
-            "entityId": self.entity_id,
-            "timestamp": None if self.timestamp is None else self.timestamp.isoformat(),
-        }
-        written = json.dumps({name: value for name, value in members.items() if value is not None})
-        request = self.request.decode() if isinstance(self.request, bytes) else self.request
-        text = request if isinstance(request, str) else json.dumps(request)
-        whole = f'{written[:-1]}, "request": {text or "{}"}, "response": {json.dumps(dict(self.response))}}}'
-        return mask(whole.encode()).decode()
+    def __init__(self, how: str) -> None:
+        super().__init__(f"{self.__doc__} {how}")
 
 
-class _Executes(Protocol):
-    """What every connection, cursor and session of the supported libraries has."""
+def emit(connection: Any, event: OutboxEvent) -> str:
+    """Write the event into the connection's open transaction and return its id, 32 characters.
 
-    def execute(self, statement: Any, parameters: Any = ..., /) -> Any: ...
+    `connection` is a SQLAlchemy Connection or Session, a connection or cursor of psycopg, `sqlite3`, PyMySQL or
+    mysqlclient, or a Django connection. Nothing is committed: the event exists exactly when your own commit succeeds,
+    and a rollback, also to a savepoint before it, takes it away.
 
+    Emit after you have changed, and thereby locked, what the event is about: then two transactions on one loan
+    have their events in the order of their commits.
 
-def ddl(dialect: str = "sqlite") -> str:
-    """The statement that makes the outbox table; raises ValueError for a dialect that is not supported."""
-    try:
-        return _DDL[dialect]
-    except KeyError:
-        raise ValueError(f"The outbox knows no dialect `{dialect}`. There are: {', '.join(_DDL)}.") from None
-
-
-def emit(connection: _Executes, event: OutboxEvent) -> str:
-    """Write the event into the connection's open transaction and return its id.
-
-    `connection` is a SQLAlchemy Connection or Session, or a `sqlite3` connection. Nothing is committed here: the
-    event exists exactly when your own commit succeeds.
+    Raises `NoTransaction` where the event would be committed alone, TypeError for asynchronous connections
+    (`await emit_async(...)`) and unknown ones, and whatever the library raises.
     """
-    event_id = uuid.uuid4().hex
-    values = {"id": event_id, "tenant": event.tenant, "body": event.json()}
-    named = _INSERT.format(table=TABLE, id=":id", tenant=":tenant", body=":body")
-    if type(connection).__module__.startswith("sqlalchemy"):
-        from sqlalchemy import text
+    values = _values(event)
+    library = _library(connection)
+    if _is_async(connection, library):
+        raise TypeError(f"{_name(connection)} is asynchronous: call `await emit_async(connection, event)`.")
+    match library:
+        case "sqlalchemy":
+            from sqlalchemy import text
 
-        connection.execute(text(named), values)
-    else:
-        connection.execute(named, values)
-    return event_id
+            _check_sqlalchemy(connection.connection() if hasattr(connection, "flush") else connection)
+            connection.execute(text(_NAMED), values)
+        case "sqlite3":
+            _check_sqlite(connection)
+            connection.execute(_NAMED, values)
+        case "django":
+            if connection.get_autocommit() and not connection.in_atomic_block:
+                raise NoTransaction("Emit inside `with transaction.atomic():`.")
+            with connection.cursor() as cursor:
+                cursor.execute(_FORMAT, tuple(values.values()))
+        case "psycopg":
+            _check_psycopg(connection)
+            connection.execute(_FORMAT, tuple(values.values()))
+        case "pymysql" | "MySQLdb":
+            _execute_mysql(connection, tuple(values.values()))
+        case _:
+            raise _unknown(connection)
+    return str(values["id"])
+
+
+async def emit_async(connection: Any, event: OutboxEvent) -> str:
+    """`emit` for asynchronous connections, with the same promises.
+
+    `connection` is a SQLAlchemy AsyncConnection or AsyncSession, an asyncpg connection, a connection or cursor of
+    psycopg's asynchronous kind, or an aiosqlite connection.
+    """
+    values = _values(event)
+    library = _library(connection)
+    if not _is_async(connection, library):
+        raise TypeError(f"{_name(connection)} is not asynchronous: call `emit(connection, event)`.")
+    match library:
+        case "sqlalchemy":
+            from sqlalchemy import text
+
+            bound = await connection.connection() if hasattr(connection, "flush") else connection
+            _check_sqlalchemy(bound.sync_connection)
+            await connection.execute(text(_NAMED), values)
+        case "asyncpg":
+            if not connection.is_in_transaction():
+                raise NoTransaction("Emit inside `async with connection.transaction():`.")
+            await connection.execute(_NUMBERED, *values.values())
+        case "psycopg":
+            _check_psycopg(connection)
+            await connection.execute(_FORMAT, tuple(values.values()))
+        case _:
+            _check_sqlite(connection)
+            await connection.execute(_NAMED, values)
+    return str(values["id"])
+
+
+def _values(event: OutboxEvent) -> Mapping[str, Any]:
+    event_id = uuid.uuid4().hex
+    entity = event.entity
+    return {
+        "id": event_id,
+        "lane": zlib.crc32((entity or event_id).encode()) % LANES,
+        "tenant": event.tenant,
+        "entity": entity,
+        "body": event.json(),
+    }
+
+
+def _library(connection: Any) -> str:
+    """The library a connection comes from; a class derived from its own counts as its own."""
+    known = ("sqlalchemy", "asyncpg", "psycopg", "aiosqlite", "sqlite3", "pymysql", "MySQLdb", "django")
+    for kind in type(connection).__mro__:
+        root = kind.__module__.split(".")[0]
+        if root in known:
+            return root
+    raise _unknown(connection)
+
+
+def _is_async(connection: Any, library: str) -> bool:
+    if library in ("asyncpg", "aiosqlite"):
+        return True
+    return library in ("sqlalchemy", "psycopg") and any(
+        kind.__name__.startswith(("Async", "async_")) for kind in type(connection).__mro__
+    )
+
+
+def _check_sqlalchemy(connection: Any) -> None:
+    levels = (
+        connection.get_execution_options().get("isolation_level"),
+        getattr(
+            connection.dialect, "_on_connect_isolation_level", None
+        ),  # `create_engine(isolation_level=...)`
+    )
+    if (levels[0] or levels[1]) == "AUTOCOMMIT":
+        raise NoTransaction("Its isolation level is AUTOCOMMIT; choose another one for this connection.")
+
+
+def _check_sqlite(connection: Any) -> None:
+    # With Python's usual settings the statement itself opens the transaction; with None it is the caller's BEGIN.
+    owner = getattr(connection, "connection", connection)  # a cursor's
+    if owner.isolation_level is None and not owner.in_transaction:
+        raise NoTransaction("Say `begin` first.")
+
+
+def _check_psycopg(connection: Any) -> None:
+    owner = getattr(connection, "connection", connection)
+    if owner.autocommit and owner.info.transaction_status.name == "IDLE":
+        raise NoTransaction("Emit inside `with connection.transaction():`.")
+
+
+def _execute_mysql(connection: Any, values: tuple[Any, ...]) -> None:
+    if not hasattr(connection, "cursor"):  # it is a cursor itself
+        _check_mysql(connection.connection)
+        connection.execute(_FORMAT, values)
+        return
+    _check_mysql(connection)
+    cursor = connection.cursor()
+    try:
+        cursor.execute(_FORMAT, values)
+    finally:
+        cursor.close()
+
+
+def _check_mysql(connection: Any) -> None:
+    # mysqlclient does not tell whether a transaction is open; PyMySQL does.
+    status = getattr(connection, "server_status", _IN_TRANSACTION)
+    if connection.get_autocommit() and not status & _IN_TRANSACTION:
+        raise NoTransaction("Call `connection.begin()` first.")
+
+
+def _unknown(connection: Any) -> TypeError:
+    return TypeError(
+        f"The outbox does not know {_name(connection)}. It takes connections of SQLAlchemy, psycopg, asyncpg, "
+        "sqlite3, aiosqlite, PyMySQL, mysqlclient and Django."
+    )
+
+
+def _name(connection: Any) -> str:
+    return f"{type(connection).__module__}.{type(connection).__qualname__}"

@@ -150,7 +150,8 @@ def _engine(path: Path) -> Engine:
             _check_version(connection, path)
         connection.execute(text(f"pragma user_version = {_VERSION}"))
         Base.metadata.create_all(connection)
-        connection.execute(text(ddl("sqlite")))
+        for statement in ddl("sqlite"):
+            connection.execute(text(statement))
     with Session(engine) as session, session.begin():
         seed(session)
     return engine
