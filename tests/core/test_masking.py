@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from embarc.core.envelopes import body_for
 from embarc.core.hooks import ContentType, Endpoint
 from embarc.core.masking import is_secret, mask, redact
-from embarc.outbox.emitting import OutboxEvent
+from embarc.outbox import OutboxEvent
 
 SECRET_NAMES = [
     *("password", "Password", "PASSWORD", "repeatPassword", "passwordRepeat", "newPassword", "old_password"),
