@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.orm import Session
@@ -19,6 +19,7 @@ from embarc.core.errors import SettingsError
 from embarc.core.masking import mask
 from embarc.outbox import OutboxEvent, ddl, emit
 from embarc.sandbox import clients, codes, offices, staff, users
+from embarc.sandbox.idempotency import keep_answer, known_answer
 from embarc.sandbox.lending import lending_routes
 from embarc.sandbox.seeding import seed
 from embarc.sandbox.tables import Base, Office
@@ -26,7 +27,7 @@ from embarc.web import strict_json
 from embarc.web.routes import Call, Route
 
 T = TypeVar("T")
-_VERSION = 2
+_VERSION = 3
 """Of the tables. Another one is not migrated: a sandbox holds nothing that must be kept."""
 
 
@@ -98,11 +99,16 @@ class Sandbox:
         ]
 
     async def command(self, call: Call, run: Callable[[Work], T]) -> T:
-        """Run a command in a transaction, its event with it; then wake the relay."""
+        """Run a command in a transaction, its event with it; then wake the relay. One whose `Idempotency-Key` is known is
+        not run: its answer is given again."""
 
         def in_thread() -> T:
             with self._session() as session:
-                return run(Work(session, call, self._today()))
+                if (known := known_answer(session, call)) is not None:
+                    return cast("T", known)  # it is the JSON of one
+                answer = run(Work(session, call, self._today()))
+                keep_answer(session, call, answer)
+                return answer
 
         answer = await asyncio.get_running_loop().run_in_executor(self._threads, in_thread)
         self._wake()

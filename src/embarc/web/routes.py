@@ -42,6 +42,10 @@ class Call:
     body: bytes = field(repr=False)
     client: str = ""
     """The address that it came from."""
+    target: str = ""
+    """Method, path and query as they were sent, below the base: what tells one command from another."""
+    answer_headers: dict[str, str] = field(default_factory=dict)
+    """Headers that the answer is to have besides its own."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What the audit log is to tell: `resource_id`, `before`, `after`; `skip` where nothing was changed."""
 
@@ -177,13 +181,16 @@ class _Endpoint:
             headers=request.headers,
             body=await read_body(request.receive),
             client=request.client.host if request.client else "",
+            target=f"{request.method} {request.scope['path']}?{request.url.query}",
         )
         answered = await self.route.handler(call)
         if self.audit is not None and not call.notes.get("skip"):
             await self.audit(call, self.route, answered)
         if isinstance(answered, Response):
             return answered
-        return Response(msgspec.json.encode(answered), media_type="application/json")
+        return Response(
+            msgspec.json.encode(answered), media_type="application/json", headers=call.answer_headers
+        )
 
     async def _caller(self, request: Request) -> Caller:
         if self.route.permission is None:
