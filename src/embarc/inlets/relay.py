@@ -89,9 +89,8 @@ class Relay:
 
     async def _relay_forever(self) -> None:
         pause, again = SHORTEST_PAUSE_SECONDS, FIRST_AGAIN_SECONDS
-        looks: deque[float] = deque(
-            maxlen=LOOKS
-        )  # the shortest tells what a look costs, the others what else went on
+        # The shortest of the last looks tells what one costs, the others what else went on.
+        looks: deque[float] = deque(maxlen=LOOKS)
         while not self._stop.is_set():
             self._wake.clear()
             began = time.monotonic()
