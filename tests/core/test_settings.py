@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from embarc.app import network_policy
 from embarc.core.errors import SettingsError
-from embarc.settings import load_settings
+from embarc.net.guard import EgressProxy
+from embarc.settings import load_settings, variable
 
 
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
@@ -67,3 +69,39 @@ def test_the_password_is_not_shown(tmp_path: Path) -> None:
     settings = load_settings({"EMBARC_ADMIN_PASSWORD": "hunter2"}, directory=tmp_path)
 
     assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("allow_private", "10.0.0.0/33"),
+        ("deny_networks", "10.0.0.0/8:80"),
+        ("hook_ports", "443,25"),
+        ("hook_ports", "https"),
+        ("egress_proxy", "https://user:hunter2@proxy.example:3128"),
+    ],
+)
+def test_what_hooks_may_point_to_is_checked_at_the_start_and_the_setting_named(
+    name: str, value: str, tmp_path: Path
+) -> None:
+    settings = load_settings({variable(name): value}, directory=tmp_path)
+
+    with pytest.raises(SettingsError, match=f"`{name}`") as refused:
+        network_policy(settings)
+    assert "hunter2" not in str(refused.value) + repr(settings)
+
+
+def test_what_hooks_may_point_to_becomes_the_policy(tmp_path: Path) -> None:
+    settings = load_settings(
+        {
+            "EMBARC_HOOK_PORTS": "443, 9443",
+            "EMBARC_ALLOW_METADATA": "yes",
+            "EMBARC_EGRESS_PROXY": "http://p:1",
+        },
+        directory=tmp_path,
+    )
+
+    policy, proxy = network_policy(settings)
+
+    assert (policy.ports, policy.allow_metadata) == (frozenset({443, 9443}), True)
+    assert proxy == EgressProxy("p", 1)

@@ -12,6 +12,7 @@ from standardwebhooks.webhooks import Webhook
 from stripe import WebhookSignature
 
 from embarc.core.signatures import Signer
+from embarc.engine.credentials import public_key, signing_function
 from embarc.receiver import Reason, VerificationError, verify
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -84,6 +85,86 @@ def test_what_the_reference_library_signs_is_verified() -> None:
 
     signature = Webhook(SECRET).sign("evt_1", datetime.fromtimestamp(NOW, UTC), BODY.decode())
     check({"webhook-id": "evt_1", "webhook-timestamp": str(NOW), "webhook-signature": signature})
+
+
+VECTOR_ID, VECTOR_TIME, VECTOR_BODY = "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
+GOOD = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+OF_ANOTHER = "Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc="
+PRIVATE = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+PUBLIC = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
+GOOD_V1A = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg=="
+
+
+def vector(
+    signature: str, secrets: Any = SECRET, body: bytes = VECTOR_BODY, event_id: str = VECTOR_ID
+) -> Any:
+    headers = {
+        "webhook-id": event_id,
+        "webhook-timestamp": str(VECTOR_TIME),
+        "webhook-signature": signature,
+    }
+    return verify(headers, body, secrets, now=lambda: VECTOR_TIME + 5)
+
+
+def test_the_published_vectors_are_accepted() -> None:
+    third = b'{"type":"contact.created","timestamp":"2022-11-03T20:26:10.344522Z","data":{"id":"1f81eb52-5198-4599-803e-771906343485"}}'
+
+    assert vector(GOOD).id == VECTOR_ID
+    assert vector(GOOD_V1A, PUBLIC).id == VECTOR_ID
+    headers = {
+        "webhook-id": "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W",
+        "webhook-timestamp": "1674087231",
+        "webhook-signature": "v1,ARw42xaAApl/nxRo+iPGYwSaMQaOwMo2eyH5JBRA+bQ=",
+    }
+    assert verify(headers, third, SECRET, now=lambda: 1674087231)
+    assert vector(f"v1,{OF_ANOTHER} v2,{OF_ANOTHER} {GOOD} v1,{OF_ANOTHER}")
+
+
+def test_the_published_ed25519_vector_is_what_we_sign() -> None:
+    signer = Signer([], sign=signing_function(PRIVATE))
+
+    assert f"webhook-signature: {GOOD_V1A}" in signer.header_lines(VECTOR_ID, VECTOR_TIME, VECTOR_BODY)
+    assert public_key(PRIVATE) == PUBLIC
+
+
+@pytest.mark.parametrize(
+    ("signature", "secrets"),
+    [
+        (GOOD.replace("1OE=", "1OA="), SECRET),
+        (GOOD_V1A.replace("v1a", "v1"), SECRET),  # no signature counts as one of another scheme
+        (GOOD.replace("v1,", "v1a,"), PUBLIC),
+        (GOOD_V1A, SECRET),
+        (GOOD, PUBLIC),
+        (GOOD[:11], SECRET),
+        (f"v1,{'A' * 86}==", PUBLIC),
+    ],
+)
+def test_what_the_vectors_must_not_become_is_refused(signature: str, secrets: str) -> None:
+    with pytest.raises(VerificationError):
+        vector(signature, secrets)
+
+
+@pytest.mark.parametrize("body", [b"", b"\xef\xbb\xbf{}", b'{"a":\r\n1}', b"\xff\xfe\x00"])
+def test_any_bytes_are_a_body(body: bytes) -> None:
+    check(signed(body), body)
+
+
+def test_an_id_with_dots_in_it_is_an_id() -> None:
+    lines = Signer([(SECRET, None)]).header_lines("a.b.c", NOW, BODY)
+    check(dict(line.split(": ", 1) for line in lines))
+
+
+def test_a_signature_header_that_is_repeated_counts_as_one_list() -> None:
+    headers = signed()
+    good = headers.pop("webhook-signature")
+    check([*headers.items(), ("webhook-signature", f"v1,{OF_ANOTHER}"), ("Webhook-Signature", good)])
+
+
+def test_a_secret_may_come_without_its_prefix_and_without_padding() -> None:
+    check(signed(), secrets=SECRET.removeprefix("whsec_"))
+    unpadded = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwBr"
+    lines = Signer([(unpadded, None)]).header_lines("evt_1", NOW, BODY)
+    check(dict(line.split(": ", 1) for line in lines), secrets=[OTHER, unpadded])
 
 
 @pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])

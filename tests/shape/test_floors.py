@@ -130,6 +130,23 @@ def test_the_receiver_sdk_is_importable_without_any_other_package() -> None:
     assert done.stdout == "ok\n", done.stderr
 
 
+def test_the_receiver_sdk_verifies_in_an_interpreter_that_has_nothing_else() -> None:
+    """No site-packages at all (-S), no environment (-I): what a receiver without dependencies has."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r});"
+        "from embarc.receiver import *; from embarc.receiver import asgi, wsgi, kinds;"
+        "import embarc.outbox, embarc.core.signatures as s;"
+        "lines = s.Signer([('whsec_' + 'A' * 32, None)]).header_lines('evt_1', 1000, b'{}');"
+        "print(verify(dict(line.split(': ', 1) for line in lines), b'{}', 'whsec_' + 'A' * 32, now=lambda: 1000).id);"
+        "print(sorted(name for name in sys.modules if '.' not in name and name not in sys.stdlib_module_names"
+        " and not name.startswith('_')))"
+    )
+
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+
+    assert done.stdout == "evt_1\n['embarc']\n", done.stderr + done.stdout
+
+
 def test_no_file_grows_past_what_one_can_hold_in_mind() -> None:
     longest = max(modules(), key=lambda path: len(path.read_text(encoding="utf-8").splitlines()))
 

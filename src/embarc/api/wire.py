@@ -23,6 +23,8 @@ _TEMPLATE_IDS = {"Web": 1, "Elastic Search": 3}
 
 def hook(found: Hook, held_because: str) -> dict[str, Any]:
     """One hook. `templateId` is 0 as in Fineract for hooks without a text template."""
+    if not found.is_active:  # the record knows it a moment before the hooks in memory do
+        held_because = held_because or "the hook is not active"
     health: dict[str, Any] = {"sends": not held_because}
     if held_because:
         health["reason"] = found.inactive_because or held_because

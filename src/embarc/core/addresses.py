@@ -174,6 +174,8 @@ def refusal(address: Address, port: int, policy: Policy) -> str | None:
         return "the address is not one that hooks may use"
     if policy.is_inside(address, port):
         return None
+    if any(plain in allowed.network and not allowed.covers_port(port) for allowed in policy.allow_private):
+        return f"the port {port} is not one that hooks may use"
     if not is_public(address):
         return "the address is private, local or reserved"
     return port_refusal(port, policy)
