@@ -41,13 +41,19 @@ from embarc.observe import Observer
 from embarc.sandbox import Sandbox
 from embarc.sandbox import build as build_sandbox
 from embarc.settings import Settings
+from embarc.store.base import Store
+from embarc.store.migrate import Migration
+from embarc.store.postgres.distribute import distribution
 from embarc.store.sqlite.access import read_audits
 from embarc.store.sqlite.store import SqliteStore
 from embarc.store.vault import Vault
 from embarc.telemetry import Metrics
 from embarc.web.routes import Route
 
+__all__ = ["Service", "distribution", "migrate", "verify_audits"]
+
 SQLITE_PREFIX = "sqlite:///"
+POSTGRES_SCHEMES = ("postgresql", "postgres")
 
 
 class Background(Protocol):
@@ -69,7 +75,7 @@ class Service:
         self,
         app: ASGIApp,
         routes: Sequence[Route],
-        store: SqliteStore,
+        store: Store,
         registry: Registry,
         transport: CurlTransport,
         dispatcher: Dispatcher,
@@ -94,16 +100,11 @@ class Service:
         cls, settings: Settings, observer: Observer, *, on_broken: Callable[[str], None]
     ) -> Service:
         """Open the store and wire the parts; nothing runs yet. Raises `SettingsError`."""
-        database = database_path(settings.store)
         policy = Policy(allow_private=tuple(_allowed(text) for text in settings.allow_private))
         system_random = random.SystemRandom()
         worker = f"{os.uname().nodename}:{os.getpid()}"
 
-        database.parent.mkdir(parents=True, exist_ok=True)
-        vault = Vault.from_file(database.with_name(database.name + ".key"))
-        store = await SqliteStore.open(
-            database, parse_endpoint=parse_endpoint, vault=vault, on_broken=on_broken
-        )
+        store, vault = await _open_store(settings, observer, on_broken)
         transport = CurlTransport(policy=policy, resolver=SystemResolver())
         catalogue = load_catalogue()
         registry = Registry(store)
@@ -170,9 +171,7 @@ class Service:
         sandbox = relay = None
         if settings.sandbox:
             woken: list[Relay] = []
-            sandbox = build_sandbox(
-                database.with_name(database.stem + "-sandbox.db"), wake=lambda: _wake(woken)
-            )
+            sandbox = build_sandbox(_sandbox_path(settings), wake=lambda: _wake(woken))
             relay = Relay(SqliteSource(sandbox.outbox_path), publisher.publish, observer)
             woken.append(relay)
         app, routes = doors.build(
@@ -225,24 +224,73 @@ class Service:
         await self._store.close()
 
 
-def verify_audits(store: str) -> tuple[int, list[str]]:
+async def verify_audits(store: str) -> tuple[int, list[str]]:
     """How many entries the audit log has, and what is wrong with their chains. May be asked beside a running service.
 
     Raises `SettingsError` where there is no database.
     """
-    path = database_path(store)
-    if not path.exists():
-        raise SettingsError(f"There is no database at {path}.")
-    entries = read_audits(path)
+    if is_postgres(store):
+        from embarc.store.postgres import access as postgres
+
+        entries = await postgres.read_audits(store)
+    else:
+        path = database_path(store)
+        if not path.exists():
+            raise SettingsError(f"There is no database at {path}.")
+        entries = read_audits(path)
     return len(entries), list(broken_links(entries))
+
+
+async def migrate(store: str, *, dry_run: bool) -> Sequence[Migration]:
+    """Bring a PostgreSQL store's schema up to date; returns what was, or would be, applied. SQLite's is when it is opened."""
+    if not is_postgres(store):
+        database_path(store)
+        return []
+    from embarc.store.postgres import database as postgres
+
+    return await postgres.migrate(store, dry_run=dry_run)
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a store's URL leads to PostgreSQL."""
+    return url.partition("://")[0] in POSTGRES_SCHEMES
 
 
 def database_path(url: str) -> Path:
     """The file of a `sqlite:///` URL: three slashes and a relative path, or four and an absolute one."""
     if not url.startswith(SQLITE_PREFIX) or not url.removeprefix(SQLITE_PREFIX):
         scheme = url.partition(":")[0]
-        raise SettingsError(f"`store` must be `sqlite:///PATH`; this one starts with `{scheme}`.")
+        raise SettingsError(
+            f"`store` must be `sqlite:///PATH` or `postgresql://USER@HOST/DATABASE`; this one starts with `{scheme}`."
+        )
     return Path(url.removeprefix(SQLITE_PREFIX))
+
+
+async def _open_store(
+    settings: Settings, observer: Observer, on_broken: Callable[[str], None]
+) -> tuple[Store, Vault]:
+    if is_postgres(settings.store):
+        # Here, not above: whoever runs on SQLite needs no driver for PostgreSQL.
+        from embarc.store.postgres.store import PostgresStore
+
+        vault = Vault.from_file(Path(settings.key_file))
+        opened = await PostgresStore.open(settings.store, parse_endpoint=parse_endpoint, vault=vault)
+        for warning in await opened.durability():
+            observer("store.alarm", reason=warning)
+        return opened, vault
+    database = database_path(settings.store)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    vault = Vault.from_file(database.with_name(database.name + ".key"))
+    store = await SqliteStore.open(database, parse_endpoint=parse_endpoint, vault=vault, on_broken=on_broken)
+    return store, vault
+
+
+def _sandbox_path(settings: Settings) -> Path:
+    """The sandbox's own database: beside the store's, or beside the key where the store is no file."""
+    if is_postgres(settings.store):
+        return Path(settings.key_file).with_name("embarc-sandbox.db")
+    database = database_path(settings.store)
+    return database.with_name(database.stem + "-sandbox.db")
 
 
 def _wake(relays: list[Relay]) -> None:

@@ -33,7 +33,13 @@ class Settings:
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(8080, "Port to listen on; 0 takes a free one.")
     store: str = _setting(
-        "sqlite:///embarc.db", "Where events live: `sqlite:///relative.db` or `sqlite:////absolute.db`."
+        "sqlite:///embarc.db",
+        "Where events live: `sqlite:///relative.db`, `sqlite:////absolute.db`, or `postgresql://USER@HOST/DATABASE`. The latter may hold a password: prefer `EMBARC_STORE` or a password file to the command line. `?connections=6` bounds its connections; `?statement_cache_size=0` goes through a pooler in transaction mode.",
+        secret=True,
+    )
+    key_file: str = _setting(
+        "embarc.key",
+        "The file with the key of the secrets in a PostgreSQL store, made at the first start. Every process needs the same one. (Of SQLite it lies beside the database.)",
     )
     sandbox: bool = _setting(
         False, "Mount the sandbox lending core (`/clients`, `/offices`, ...) beside the API."

@@ -27,6 +27,7 @@ _WARNINGS = {
     "relay.failed",
     "replay.failed",
     "request.failed",
+    "store.alarm",
     "store.broken",
 }
 _QUIET = {
@@ -44,6 +45,7 @@ _COUNTED = (
     "relay.failed",
     "replay.failed",
     "request.failed",
+    "store.alarm",
     "store.broken",
 )
 _BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000)

@@ -43,7 +43,7 @@ MAY_IMPORT = {
 }
 """Each part, and the parts it may know. `testing` is shipped for tests and may know everything."""
 
-CONCRETE = ("embarc.store.sqlite", "embarc.net.transport", "embarc.net.resolver")
+CONCRETE = ("embarc.store.sqlite", "embarc.store.postgres", "embarc.net.transport", "embarc.net.resolver")
 STANDARD = set(sys.stdlib_module_names)
 
 

@@ -31,7 +31,10 @@ def serve(
     host: Host = None,
     port: Port = None,
     store: Annotated[
-        str | None, typer.Option(help="sqlite:///PATH  [env: EMBARC_STORE; sqlite:///embarc.db]")
+        str | None,
+        typer.Option(
+            help="sqlite:///PATH or postgresql://USER@HOST/DATABASE  [env: EMBARC_STORE; sqlite:///embarc.db]"
+        ),
     ] = None,
     sandbox: Annotated[
         bool | None,
@@ -97,7 +100,10 @@ app.add_typer(audit, name="audit")
 @audit.command("verify")
 def audit_verify(
     store: Annotated[
-        str | None, typer.Option(help="sqlite:///PATH  [env: EMBARC_STORE; sqlite:///embarc.db]")
+        str | None,
+        typer.Option(
+            help="sqlite:///PATH or postgresql://USER@HOST/DATABASE  [env: EMBARC_STORE; sqlite:///embarc.db]"
+        ),
     ] = None,
 ) -> None:
     """Check that no entry was changed or taken out; exit 1 and tell where, if one was. The service may run meanwhile."""
@@ -105,13 +111,46 @@ def audit_verify(
 
     try:
         settings = load_settings(os.environ, overrides={"store": store})
-        count, broken = verify_audits(settings.store)
+        count, broken = uvloop.run(verify_audits(settings.store))
     except EmbarcError as error:
         _fail(error)
     for what in broken:
         typer.echo(what, err=True)
     typer.echo(f"{count} entries, {len(broken)} broken")
     raise typer.Exit(1 if broken else 0)
+
+
+@app.command()
+def migrate(
+    store: Annotated[
+        str | None,
+        typer.Option(help="postgresql://USER@HOST/DATABASE  [env: EMBARC_STORE; sqlite:///embarc.db]"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be done, and do nothing.")
+    ] = False,
+    distribute: Annotated[
+        bool,
+        typer.Option(
+            "--distribute", help="Print the statements that spread the tables over a Citus cluster."
+        ),
+    ] = False,
+) -> None:
+    """Bring the database's schema up to date; running processes go on meanwhile. (Every start does it too.)"""
+    from embarc.app import distribution
+    from embarc.app import migrate as apply
+
+    if distribute:
+        typer.echo("\n".join(distribution()))
+        return
+    try:
+        settings = load_settings(os.environ, overrides={"store": store})
+        applied = uvloop.run(apply(settings.store, dry_run=dry_run))
+    except EmbarcError as error:
+        _fail(error)
+    for migration in applied:
+        typer.echo(f"{migration.number:04d}_{migration.name}{' (not applied)' if dry_run else ''}")
+    typer.echo(f"{len(applied)} {'to apply' if dry_run else 'applied'}")
 
 
 @app.command()

@@ -1,14 +1,14 @@
-"""The engine over its real parts: a SQLite store in a file, libcurl, a clock that can jump."""
+"""The engine over its real parts: a store, libcurl, a clock that can jump."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from embarc.app import database_path, is_postgres
 from embarc.core.addresses import Policy, parse_allowed
 from embarc.core.catalogue import load_catalogue
 from embarc.core.deliveries import Settlement
@@ -26,16 +26,28 @@ from embarc.engine.replays import Replays
 from embarc.net.resolver import SystemResolver
 from embarc.net.transport import CurlTransport
 from embarc.observe import Observer
+from embarc.store.base import Store
+from embarc.store.postgres.store import PostgresStore
 from embarc.store.sqlite.store import SqliteStore
+from embarc.store.vault import Vault
 
 CLIENT_CREATE = EventKind("CLIENT", "CREATE")
 
 
-class EngineLab:
-    """Everything between the doors and the wire."""
+async def open_store(url: str, clock: Callable[[], float]) -> Store:
+    """The store behind a URL, as the service opens it, but for its clock and its key."""
+    if is_postgres(url):
+        return await PostgresStore.open(
+            url, parse_endpoint=parse_endpoint, vault=Vault(bytes(32)), clock=clock
+        )
+    return await SqliteStore.open(database_path(url), parse_endpoint=parse_endpoint, clock=clock)
 
-    def __init__(self, path: Path, *, is_open_catalogue: bool = False) -> None:
-        self.path = path
+
+class EngineLab:
+    """Everything between the doors and the wire, over the store with this URL."""
+
+    def __init__(self, url: str, *, is_open_catalogue: bool = False) -> None:
+        self.url = url
         self.is_open_catalogue = is_open_catalogue
         self.offset = 0.0
         self.disable_after_days = 5.0
@@ -65,7 +77,7 @@ class EngineLab:
             "filter.failed",
         ):
             self.observer.subscribe(name, lambda facts, name=name: self._note(name, facts))  # type: ignore[misc] # mypy cannot infer a lambda's default
-        self.store = await SqliteStore.open(self.path, parse_endpoint=parse_endpoint, clock=self.now)
+        self.store = await open_store(self.url, self.now)
         policy = Policy(allow_private=(parse_allowed("127.0.0.0/8"),))
         self.transport = CurlTransport(policy=policy, resolver=SystemResolver())
         self.registry = Registry(self.store)
