@@ -1,14 +1,38 @@
-"""What every test has: an environment without our settings."""
+"""PostgreSQL for whichever test asks for it: one server for all of them, a database for each."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from embarc.testing.postgres import Databases, PostgresServer, given_url
 
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("EMBARC_") and not name.startswith("EMBARC_TEST_"):
-            monkeypatch.delenv(name)
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    if url := given_url():
+        given = Databases(url)
+        yield given
+        asyncio.run(given.close())
+        return
+    server = PostgresServer()
+    yield Databases(server.start().url)
+    server.close()
+
+
+@pytest.fixture
+async def postgres_url(databases: Databases) -> AsyncIterator[str]:
+    url = await databases.fresh()
+    yield url
+    await databases.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'embarc.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url

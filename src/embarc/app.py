@@ -20,7 +20,6 @@ from embarc.api import doors
 from embarc.core.addresses import Policy, parse_allowed, parse_network, parse_port
 from embarc.core.catalogue import load_catalogue
 from embarc.core.errors import SettingsError
-from embarc.core.hook_config import parse_endpoint
 from embarc.core.members import NUMBER_BITS, Member
 from embarc.engine.access import Access
 from embarc.engine.audit import AuditLog
@@ -48,13 +47,11 @@ from embarc.observe import Observer
 from embarc.sandbox import Sandbox
 from embarc.sandbox import build as build_sandbox
 from embarc.settings import Settings
-from embarc.store.keys import WrappingKey, choose_key
-from embarc.store.sqlite.store import SqliteStore
-from embarc.store.vault import Vault
+from embarc.store.base import Store
+from embarc.stores import open_store, sandbox_path
 from embarc.telemetry import Metrics
 from embarc.web.routes import Route
 
-SQLITE_PREFIX = "sqlite:///"
 SANDBOX_IDLE_SECONDS = 1.0
 """The sandbox wakes its relay at every commit; looking is for what a crash left."""
 
@@ -78,7 +75,7 @@ class Service:
         self,
         app: ASGIApp,
         routes: Sequence[Route],
-        store: SqliteStore,
+        store: Store,
         registry: Registry,
         transport: CurlTransport,
         members: Membership,
@@ -115,18 +112,13 @@ class Service:
         `shared_folder` is where several processes behind one port leave their counts for each other; `resolver` replaces
         the system's.
         """
-        database = database_path(settings.store)
         policy, proxy = network_policy(settings)
         if settings.allow_metadata:
             observer("network.metadata_allowed")
         system_random = random.SystemRandom()
         worker = f"{os.uname().nodename}:{os.getpid()}"
 
-        database.parent.mkdir(parents=True, exist_ok=True)
-        vault = Vault(key_of(settings))
-        store = await SqliteStore.open(
-            database, parse_endpoint=parse_endpoint, vault=vault, on_broken=on_broken
-        )
+        store, vault = await open_store(settings, observer, on_broken=on_broken)
         resolver = resolver or SystemResolver()
         transport = CurlTransport(policy=policy, resolver=resolver, proxy=proxy)
         kinds = Kinds(store, load_catalogue(), observe=observer, is_open=settings.open_catalogue)
@@ -200,9 +192,7 @@ class Service:
         sandbox = relay = None
         if settings.sandbox:
             woken: list[Relay] = []
-            sandbox = build_sandbox(
-                database.with_name(database.stem + "-sandbox.db"), wake=lambda: _wake(woken)
-            )
+            sandbox = build_sandbox(sandbox_path(settings), wake=lambda: _wake(woken))
             relay = Relay(
                 SqliteSource(sandbox.outbox_path),
                 submitting(publisher.publish),
@@ -287,27 +277,6 @@ class Service:
         if self._sandbox:
             await asyncio.to_thread(self._sandbox.close)
         await self._store.close()
-
-
-def key_of(settings: Settings) -> WrappingKey:
-    """The installation's key; made beside the embedded database where nothing else is set. Raises `SettingsError`."""
-    database = database_path(settings.store)
-    return choose_key(
-        key=settings.key,
-        key_file=settings.key_file,
-        key_command=settings.key_command,
-        beside=database.with_name(database.name + ".key"),
-        may_make=not database.exists(),
-        is_production=settings.production,
-    )
-
-
-def database_path(url: str) -> Path:
-    """The file of a `sqlite:///` URL: three slashes and a relative path, or four and an absolute one."""
-    if not url.startswith(SQLITE_PREFIX) or not url.removeprefix(SQLITE_PREFIX):
-        scheme = url.partition(":")[0]
-        raise SettingsError(f"`store` must be `sqlite:///PATH`; this one starts with `{scheme}`.")
-    return Path(url.removeprefix(SQLITE_PREFIX))
 
 
 def _wake(relays: list[Relay]) -> None:

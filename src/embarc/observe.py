@@ -42,6 +42,7 @@ NAMES = {
     "service.started": "The service answers requests.",
     "service.stopping": "The service was asked to stop: no new claims, running attempts end.",
     "service.stopped": "The service has stopped; nothing is held.",
+    "store.alarm": "The store works, and somebody has to look at it soon.",
     "store.broken": "The disk reported an error: the process stops accepting and ends.",
 }
 """Every name there is, and what it means."""

@@ -39,7 +39,9 @@ class Settings:
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(8080, "Port to listen on; 0 takes a free one.")
     store: str = _setting(
-        "sqlite:///embarc.db", "Where events live: `sqlite:///relative.db` or `sqlite:////absolute.db`."
+        "sqlite:///embarc.db",
+        "Where events live: `sqlite:///relative.db`, `sqlite:////absolute.db`, or `postgresql://USER@HOST/DATABASE`. The latter may hold a password: prefer `EMBARC_STORE` or a password file to the command line. `?connections=6` bounds its connections; `?statement_cache_size=0` goes through a pooler in transaction mode.",
+        secret=True,
     )
     role: str = _setting(
         "all",
@@ -61,10 +63,12 @@ class Settings:
     )
     key: str = _setting(
         "",
-        "The key that protects stored secrets: 64 hexadecimal digits, as `openssl rand -hex 32` writes them. Without it, `key_file` or `key_command`, one is made beside the embedded database.",
+        "The key that protects stored secrets: 64 hexadecimal digits, as `openssl rand -hex 32` writes them. Without it, `key_file` or `key_command`, one is made beside the embedded database, or as `embarc.key` in the working directory.",
         secret=True,
     )
-    key_file: str = _setting("", "A file with that key.")
+    key_file: str = _setting(
+        "", "A file with that key. Every process on a PostgreSQL store needs the same one."
+    )
     key_command: str = _setting(
         "",
         "A command that wraps with a KMS or HSM instead: it is run with the word `wrap` or `unwrap`, gets lines of base64, and answers as many.",

@@ -38,6 +38,7 @@ _WARNINGS = {
     "relay.refused",
     "replay.failed",
     "request.failed",
+    "store.alarm",
     "store.broken",
 }
 _QUIET = {
@@ -60,6 +61,7 @@ _COUNTED = (
     "relay.refused",
     "replay.failed",
     "request.failed",
+    "store.alarm",
     "store.broken",
 )
 _BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000)

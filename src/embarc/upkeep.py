@@ -5,26 +5,30 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from embarc.app import database_path, key_of
 from embarc.core.access import AuditEntry, AuditHead, broken_links
 from embarc.core.errors import SettingsError
 from embarc.core.findings import Finding
-from embarc.core.hook_config import parse_endpoint
+from embarc.core.members import NUMBER_BITS, Member
 from embarc.engine.access import Access
+from embarc.observe import Observer
 from embarc.settings import Settings
-from embarc.store.base import DataKey
+from embarc.store.base import DataKey, Store
 from embarc.store.keys import CommandKey, KeyFile, WrappingKey
 from embarc.store.sqlite import doctor as sqlite_doctor
 from embarc.store.sqlite.access import read_audits
 from embarc.store.sqlite.keys import read_data_keys
-from embarc.store.sqlite.store import SqliteStore
 from embarc.store.vault import Vault
+from embarc.stores import database_path, is_postgres, key_of, open_store
+
+ALIVE_SECONDS = 5.0
+"""A process that has shown itself in this time is taken to run."""
 
 
 async def examine(settings: Settings, *, deep: bool) -> list[Finding]:
@@ -47,10 +51,14 @@ async def verify_audits(settings: Settings, known_heads: Path | None = None) -> 
     With a file of `known_heads` also that what ended a chain at an earlier check is still in it; where all is well the
     file is written anew. Raises `SettingsError` where there is no database, `CannotOpen` without its key.
     """
-    path = _existing(settings)
     vault = Vault(key_of(settings))
-    await vault.learn(read_data_keys(path))
-    entries, heads = read_audits(path)
+    await vault.learn(await list_keys(settings))
+    if is_postgres(settings.store):
+        from embarc.store.postgres import access as postgres
+
+        entries, heads = await postgres.read_audits(settings.store)
+    else:
+        entries, heads = read_audits(_existing(settings))
     broken = list(broken_links(entries, heads, vault.sign_head))
     if known_heads is not None:
         digests = {(entry.tenant, entry.number): entry.digest.hex() for entry in entries}
@@ -64,11 +72,15 @@ async def verify_audits(settings: Settings, known_heads: Path | None = None) -> 
     return Verified(entries=len(entries), broken=broken, heads=heads)
 
 
-def list_keys(settings: Settings) -> Sequence[DataKey]:
+async def list_keys(settings: Settings) -> Sequence[DataKey]:
     """The data keys, wrapped as they are. May be asked beside a running service, and needs no key.
 
     Raises `SettingsError` where there is no database.
     """
+    if is_postgres(settings.store):
+        from embarc.store.postgres import keys as postgres
+
+        return await postgres.read_data_keys(settings.store)
     return read_data_keys(_existing(settings))
 
 
@@ -147,14 +159,25 @@ def _target(settings: Settings, present: WrappingKey, to_file: str, to_command: 
 
 
 @asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[tuple[SqliteStore, Vault]]:
-    path = _existing(settings)
-    vault = Vault(key_of(settings))
-    store = await SqliteStore.open(path, parse_endpoint=parse_endpoint, vault=vault)
+async def _store(settings: Settings) -> AsyncIterator[tuple[Store, Vault]]:
+    """The store, for this process alone; raises `SettingsError` where a service has it open."""
+    if not is_postgres(settings.store):
+        _existing(settings)
+    store, vault = await open_store(settings, Observer(), on_broken=lambda reason: None)
     try:
+        if running := await _members(store):
+            raise SettingsError(f"Stop these processes first, they use the store: {', '.join(running)}.")
         yield store, vault
     finally:
         await store.close()
+
+
+async def _members(store: Store) -> list[str]:
+    """Who is alive beside us, by a heartbeat that wants nothing."""
+    caller = Member(number=secrets.randbits(NUMBER_BITS), name="(command line)", dispatches=False)
+    attendance = await store.attend(caller, wanted=(), alive_seconds=ALIVE_SECONDS)
+    await store.leave(caller)
+    return [member.name for member in attendance.members if member.number != caller.number]
 
 
 def _existing(settings: Settings) -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from embarc.core.access import User
 from embarc.core.deliveries import State
 from embarc.core.hooks import SigningSecret
-from embarc.store.base import Store
+from embarc.core.submissions import Receipt
+from embarc.store.base import EventFilter, Publication, Stale, Store
 from embarc.testing.clock import ManualClock
 from embarc.testing.lab import Factory, StoreLab
 
@@ -85,6 +87,49 @@ async def test_an_id_is_never_given_twice(store: Store, make: Factory) -> None:
     second = await store.add_hook(make.hook())
 
     assert second.id > first.id
+
+
+async def test_every_change_of_a_hook_gives_the_hooks_another_revision(store: Store, make: Factory) -> None:
+    revisions = [await store.hooks_revision()]
+
+    hook = await store.add_hook(make.hook())
+    revisions.append(await store.hooks_revision())
+    await store.replace_hook(hook)
+    revisions.append(await store.hooks_revision())
+    await store.set_failing_since("default", hook.id, 1)
+    revisions.append(await store.hooks_revision())
+    await store.remove_hook("default", hook.id)
+    revisions.append(await store.hooks_revision())
+    await store.remove_hook("default", hook.id)
+
+    assert len(set(revisions)) == 5
+    assert await store.hooks_revision() == revisions[-1]
+
+
+async def test_what_was_matched_against_hooks_that_have_changed_is_refused_alone(
+    store: Store, make: Factory
+) -> None:
+    before = await store.hooks_revision()
+    await store.publish(make.publication(make.event(), key="known"), lease_seconds=60)
+    await store.add_hook(make.hook())
+    now = await store.hooks_revision()
+
+    def matched(revision: int | None, key: str | None = None) -> Publication:
+        return replace(make.publication(make.event(), key=key), revision=revision)
+
+    answers = await asyncio.gather(
+        *(
+            store.publish(one, lease_seconds=60)
+            for one in (matched(now), matched(before), matched(None), matched(before, "known"), matched(now))
+        )
+    )
+
+    assert answers[1] == Stale(now)
+    known = answers[3]
+    assert isinstance(known, Receipt)
+    assert known.duplicate
+    assert [type(answer) for answer in answers] == [Receipt, Stale, Receipt, Receipt, Receipt]
+    assert len(await store.list_events("default", EventFilter(), before=None, limit=9)) == 4
 
 
 async def test_a_user_name_is_given_once_in_a_tenant(store: Store) -> None:

@@ -14,7 +14,6 @@ import apsw
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from embarc.app import key_of
 from embarc.core.access import AuditEntry
 from embarc.core.errors import SettingsError
 from embarc.core.hook_config import parse_endpoint
@@ -24,6 +23,7 @@ from embarc.store.keys import CannotOpen, CommandKey, KeyFile, LocalKey, Wrappin
 from embarc.store.migrate import load_migrations
 from embarc.store.sqlite.store import SqliteStore
 from embarc.store.vault import Vault
+from embarc.stores import key_of
 from embarc.testing.clock import ManualClock
 from embarc.testing.lab import Factory
 from embarc.upkeep import list_keys, rotate_data_keys, rotate_key, verify_audits
@@ -242,14 +242,14 @@ async def test_a_key_is_followed_by_another_without_touching_what_is_sealed(
     given = {"key_file": str(outside / "key")} if "key_file" in given else given
     given = {"key_command": kms(outside)} if "key_command" in given else given
     hooks = await filled(folder, **given)
-    before, ids = seals(folder), [key.key_id for key in list_keys(settings_of(folder, **given))]
+    before, ids = seals(folder), [key.key_id for key in await list_keys(settings_of(folder, **given))]
     following = str(outside / "next")
 
     count, told = await rotate_key(settings_of(folder, **given), to_file=following)
 
     assert (count, len(told)) == (3, 1)
     assert seals(folder) == before
-    assert [key.key_id for key in list_keys(settings_of(folder))] == ids
+    assert [key.key_id for key in await list_keys(settings_of(folder))] == ids
     assert await found(folder, key_file=following) == hooks
     with pytest.raises(CannotOpen, match="protected by the key"):
         await opened(folder, **given)
@@ -281,7 +281,7 @@ async def test_a_command_wraps_and_the_key_never_leaves_it(tmp_path: Path) -> No
     await rotate_key(settings_of(tmp_path, key=KEY), to_command=command)
 
     assert await found(tmp_path, key_command=command) == hooks
-    assert {key.wrapped_by for key in list_keys(settings_of(tmp_path))} == {"command"}
+    assert {key.wrapped_by for key in await list_keys(settings_of(tmp_path))} == {"command"}
     count, told = await rotate_key(settings_of(tmp_path, key_command=command))
     assert (count, told) == (3, [])
     await filled(tmp_path / "other", key=KEY)
@@ -351,12 +351,12 @@ async def test_a_rotation_that_is_cut_off_anywhere_loses_nothing(
 
 async def test_new_data_keys_seal_everything_anew(tmp_path: Path) -> None:
     hooks = await filled(tmp_path, key=KEY)
-    before = {key.tenant: key.key_id for key in list_keys(settings_of(tmp_path))}
+    before = {key.tenant: key.key_id for key in await list_keys(settings_of(tmp_path))}
     sealed = seals(tmp_path)
 
     made = await rotate_data_keys(settings_of(tmp_path, key=KEY))
 
-    after = {key.tenant: key.key_id for key in list_keys(settings_of(tmp_path))}
+    after = {key.tenant: key.key_id for key in await list_keys(settings_of(tmp_path))}
     assert made == (2, 2)
     assert {tenant for tenant in after if after[tenant] != before[tenant]} == {"default", "acme"}
     assert all(seals(tmp_path)[number] != sealed[number] for number in sealed)
@@ -381,12 +381,12 @@ async def test_sealing_anew_goes_on_where_it_was_cut_off(
         cut.setattr(SqliteStore, "replace_seal", only_once)
         with pytest.raises(_Crash):
             await rotate_data_keys(settings_of(tmp_path, key=KEY))
-    assert any(key.is_retired for key in list_keys(settings_of(tmp_path)))
+    assert any(key.is_retired for key in await list_keys(settings_of(tmp_path)))
 
     if goes_on == "the same command":
         await rotate_data_keys(settings_of(tmp_path, key=KEY))
     assert await found(tmp_path, key=KEY) == hooks
-    assert [key.is_retired for key in list_keys(settings_of(tmp_path))] == [False] * 3
+    assert [key.is_retired for key in await list_keys(settings_of(tmp_path))] == [False] * 3
 
 
 async def test_two_who_need_a_tenants_first_key_at_once_get_the_same(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,7 @@ async def receiver() -> AsyncIterator[ScriptedReceiver]:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[EngineLab]:
-    started = await EngineLab(tmp_path / "embarc.db").start()
+async def engine(store_url: str) -> AsyncIterator[EngineLab]:
+    started = await EngineLab(store_url).start()
     yield started
     await started.stop()

@@ -77,7 +77,9 @@ def listener() -> Iterator[socket.socket]:
 async def strict(tmp_path: Path, listener: socket.socket) -> AsyncIterator[EngineLab]:
     """An installation that allows public addresses only; also on the listener's port, so that the address alone decides."""
     ports = frozenset({80, 443, 8443, listener.getsockname()[1]})
-    started = await EngineLab(tmp_path / "embarc.db", policy=Policy(ports=ports), names=NAMES).start()
+    started = await EngineLab(
+        f"sqlite:///{tmp_path / 'embarc.db'}", policy=Policy(ports=ports), names=NAMES
+    ).start()
     yield started
     await started.stop()
 
@@ -250,7 +252,7 @@ async def test_a_name_that_changes_its_address_after_it_was_saved_is_refused_at_
     port = listener.getsockname()[1]
     policy = Policy(ports=frozenset({443, port}))
     engine = await EngineLab(
-        tmp_path / "embarc.db", policy=policy, names={"rebinding.example": "93.184.216.34"}
+        f"sqlite:///{tmp_path / 'embarc.db'}", policy=policy, names={"rebinding.example": "93.184.216.34"}
     ).start()
     created = await engine.hooks.create("default", body(f"https://rebinding.example:{port}/"))
 
@@ -272,7 +274,7 @@ async def test_a_redirect_to_anywhere_is_not_followed(
         for status in (301, 302, 303, 307, 308)
     ]
     async with ScriptedReceiver().answers(*answers) as receiver:
-        engine = await EngineLab(tmp_path / "embarc.db").start()
+        engine = await EngineLab(f"sqlite:///{tmp_path / 'embarc.db'}").start()
         await engine.hook(receiver.url)
         statuses = []
         for _ in answers:

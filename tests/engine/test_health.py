@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from embarc.core.events import EventKind
 from embarc.core.pacing import BreakerState
@@ -50,16 +49,16 @@ async def test_an_endpoint_that_fails_and_recovers_is_told_about_to_whoever_subs
 
 
 async def test_a_failing_endpoint_is_still_known_as_such_after_a_restart_and_begins_with_a_probe(
-    tmp_path: Path, receiver: ScriptedReceiver
+    store_url: str, receiver: ScriptedReceiver
 ) -> None:
     receiver.answers(*DOWN, 200)
-    first = await EngineLab(tmp_path / "embarc.db").start()
+    first = await EngineLab(store_url).start()
     hook_id = await first.hook(receiver.url, concurrency="1", retry_schedule="3600")
     await first.publish(10)
     await first.told("hook.failing")
     await first.stop()
 
-    second = EngineLab(tmp_path / "embarc.db")
+    second = EngineLab(store_url)
     await second.start()
     await receiver.received(6)
     await second.told("hook.recovered")

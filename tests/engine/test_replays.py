@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,8 +55,8 @@ async def test_a_replay_sends_everything_again_with_the_same_ids(
     assert {request.header("x-embarc-replay") for request in again} == {"1"}
 
 
-async def test_a_replay_goes_on_after_a_restart(tmp_path: Path, receiver: ScriptedReceiver) -> None:
-    first = await EngineLab(tmp_path / "embarc.db").start()
+async def test_a_replay_goes_on_after_a_restart(store_url: str, receiver: ScriptedReceiver) -> None:
+    first = await EngineLab(store_url).start()
     for _ in range(12):
         await first.publish(100)
     hook_id = await first.hook(receiver.url)
@@ -65,7 +64,7 @@ async def test_a_replay_goes_on_after_a_restart(tmp_path: Path, receiver: Script
     job = await first.replays.create("default", selection(first, hook_id, missing=True), "admin")
     await first.stop()
 
-    second = await EngineLab(tmp_path / "embarc.db").start()
+    second = await EngineLab(store_url).start()
     queued = await finished(second, replay_id(job.key))
     requests = await receiver.received(1200)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from embarc.core.events import EventKind
 from embarc.core.submissions import Draft, Submission
@@ -31,8 +30,8 @@ async def add_hook(engine: EngineLab, url: str, number: int) -> int:
     return (await engine.hooks.create("default", body)).hook.id
 
 
-async def test_ninety_hooks_get_everything_while_ten_others_are_stuck(tmp_path: Path) -> None:
-    engine = await EngineLab(tmp_path / "embarc.db", is_open_catalogue=True).start()
+async def test_ninety_hooks_get_everything_while_ten_others_are_stuck(store_url: str) -> None:
+    engine = await EngineLab(store_url, is_open_catalogue=True).start()
     async with (
         ScriptedReceiver().answers("hang") as hanging,
         ScriptedReceiver().answers("drip") as dripping,

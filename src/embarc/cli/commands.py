@@ -35,7 +35,10 @@ def serve(
     host: Host = None,
     port: Port = None,
     store: Annotated[
-        str | None, typer.Option(help="sqlite:///PATH  [env: EMBARC_STORE; sqlite:///embarc.db]")
+        str | None,
+        typer.Option(
+            help="sqlite:///PATH or postgresql://USER@HOST/DATABASE  [env: EMBARC_STORE; sqlite:///embarc.db]"
+        ),
     ] = None,
     sandbox: Annotated[
         bool | None,
@@ -178,6 +181,39 @@ app.add_typer(audit, name="audit")
 app.add_typer(keys, name="keys")
 app.add_typer(operators, name="operators")
 app.add_typer(sandbox_app, name="sandbox")
+
+
+@app.command()
+def migrate(
+    store: Annotated[
+        str | None,
+        typer.Option(help="postgresql://USER@HOST/DATABASE  [env: EMBARC_STORE; sqlite:///embarc.db]"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be done, and do nothing.")
+    ] = False,
+    distribute: Annotated[
+        bool,
+        typer.Option(
+            "--distribute", help="Print the statements that spread the tables over a Citus cluster."
+        ),
+    ] = False,
+) -> None:
+    """Bring the database's schema up to date; running processes go on meanwhile. (Every start does it too.)"""
+    from embarc.stores import distribution
+    from embarc.stores import migrate as apply
+
+    if distribute:
+        typer.echo("\n".join(distribution()))
+        return
+    try:
+        settings = load_settings(os.environ, overrides={"store": store})
+        applied = uvloop.run(apply(settings.store, dry_run=dry_run))
+    except EmbarcError as error:
+        fail(error)
+    for migration in applied:
+        typer.echo(f"{migration.number:04d}_{migration.name}{' (not applied)' if dry_run else ''}")
+    typer.echo(f"{len(applied)} {'to apply' if dry_run else 'applied'}")
 
 
 @app.command()

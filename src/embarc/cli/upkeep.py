@@ -55,7 +55,7 @@ def keys_show(store: Store = None) -> None:
     from embarc.upkeep import list_keys
 
     try:
-        found = list_keys(_settings(store))
+        found = asyncio.run(list_keys(_settings(store)))
     except EmbarcError as error:
         fail(error)
     typer.echo(f"{'tenant':20} {'data key':16}  {'wrapped by':16}  made")

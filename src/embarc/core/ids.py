@@ -71,3 +71,13 @@ class EventKeys:
         else:
             self._tail += 1 + self._random_bits(24)
         return (self._head | self._tail).to_bytes(16, "big")
+
+
+def lowest_key(ms: int) -> bytes:
+    """The smallest key of this millisecond: keys carry the time of acceptance in their first 48 bits."""
+    return max(ms, 0).to_bytes(6, "big") + bytes(10)
+
+
+def key_below(ms: int) -> bytes:
+    """A key that is lower than those of this millisecond and higher than those before it."""
+    return max(int.from_bytes(lowest_key(ms)) - 1, 0).to_bytes(16, "big")

@@ -225,7 +225,8 @@ class Hooks:
         old = [
             replace(one, expires_at_ms=min(one.expires_at_ms or ends_ms, ends_ms))
             for one in hook.secrets
-            if one.text != secret and (one.expires_at_ms is None or one.expires_at_ms > now_ms)
+            if not hmac.compare_digest(one.text.encode(), secret.encode())
+            and (one.expires_at_ms is None or one.expires_at_ms > now_ms)
         ]
         live = [one for one in old if one.expires_at_ms is not None and one.expires_at_ms > now_ms]
         return (SigningSecret(secret), *live[: MOST_SECRETS - 1])

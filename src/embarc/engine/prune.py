@@ -53,7 +53,9 @@ class Pruner:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def round(self) -> None:
-        """One round over everything."""
+        """One round over everything, and what the store needs for its own sake."""
+        for alarm in await self._store.upkeep():
+            self._observe("store.alarm", reason=alarm)
         await self.cancel_orphans()
         position: int | None = 0
         events = 0
@@ -93,6 +95,6 @@ class Pruner:
         while True:
             done = await step(PAGE)
             total += done
-            if done < PAGE:
+            if done == 0:
                 return total
             await asyncio.sleep(PAUSE_SECONDS)

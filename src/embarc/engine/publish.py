@@ -16,7 +16,7 @@ from embarc.engine.dispatch import Dispatcher
 from embarc.engine.registry import Registry
 from embarc.engine.select import passes
 from embarc.observe import Observe
-from embarc.store.base import NewDelivery, Publication, Store
+from embarc.store.base import NewDelivery, Publication, Stale, Store
 
 _decode_object = msgspec.json.Decoder(dict[str, object]).decode
 
@@ -60,6 +60,9 @@ class Publisher:
             if isinstance(answer, Receipt):
                 break
             self._dispatcher.release(claims)
+            if isinstance(answer, Stale):
+                await self._registry.catch_up(answer.revision)
+                continue
             draft = submission.drafts[answer.position]
             events[answer.position] = self._event(submission.tenant, draft, above_ms=answer.latest_ms)
         if answer.duplicate:
@@ -130,5 +133,6 @@ class Publisher:
             events=tuple(matched),
             idempotency_key=submission.idempotency_key,
             fingerprint=submission.fingerprint,
+            revision=self._registry.revision,
         )
         return publication, claims

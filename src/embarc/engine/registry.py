@@ -5,6 +5,7 @@ A snapshot, replaced as a whole. Everything that is the same in every send to a 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from embarc.core import envelopes
@@ -73,10 +74,15 @@ class Registry:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._hooks: dict[int, Prepared] = {}
+        self._refreshing = asyncio.Lock()
+        self.revision: int | None = None
+        """Of the hooks in memory; the store has another one as soon as one of them changes."""
         self._matches: dict[tuple[str, EventKind], tuple[Prepared, ...]] = {}
 
     async def refresh(self) -> None:
         """Read the hooks again; those that did not change keep what was prepared."""
+        # Before the hooks: what changes in between is then noticed once more, never missed.
+        revision = await self._store.hooks_revision()
         hooks = await self._store.list_hooks()
         known = self._hooks
         self._hooks = {
@@ -86,6 +92,13 @@ class Registry:
             for hook in hooks
         }
         self._matches = {}
+        self.revision = revision
+
+    async def catch_up(self, revision: int) -> None:
+        """Read the hooks again, unless what is in memory is of this revision; once for everybody who asks meanwhile."""
+        async with self._refreshing:
+            if self.revision != revision:
+                await self.refresh()
 
     def __len__(self) -> int:
         return len(self._hooks)

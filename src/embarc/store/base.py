@@ -49,6 +49,16 @@ class Publication:
     events: tuple[tuple[Event, tuple[NewDelivery, ...]], ...]
     idempotency_key: str | None = None
     fingerprint: bytes = b""
+    revision: int | None = None
+    """The `hooks_revision` that the events were matched under; None: whatever it is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The hooks have changed since the events were matched. Nothing was published; match again and try again."""
+
+    revision: int
+    """The revision now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +214,16 @@ class Store(DataKeys, Protocol):
 
     # -- the queue ---------------------------------------------------------------------------------------------
 
-    async def publish(self, publication: Publication, *, lease_seconds: float) -> Receipt | TimestampTaken:
+    async def publish(
+        self, publication: Publication, *, lease_seconds: float
+    ) -> Receipt | TimestampTaken | Stale:
         """Write events and their deliveries in one transaction, shared with whoever else is waiting.
 
         A delivery without a token is due now; with one, at the end of the lease. A known idempotency key
         with the same fingerprint returns the first receipt with `duplicate` set and writes nothing; with
         another fingerprint it raises `IdempotencyMismatch`. Of two events with one (tenant, entity name,
         entity id, timestamp) the second is refused as `TimestampTaken`, and its whole publication with it.
+        One that was matched under another revision of the hooks than the present one is refused as `Stale`.
         """
         ...
 
@@ -284,6 +297,10 @@ class Store(DataKeys, Protocol):
 
     async def list_hooks(self, tenant: str | None = None) -> Sequence[Hook]:
         """All hooks of a tenant, or of everybody, by display name."""
+        ...
+
+    async def hooks_revision(self) -> int:
+        """A number that is another one after every change of a hook, whoever made it."""
         ...
 
     # -- the log -----------------------------------------------------------------------------------------------
@@ -370,16 +387,21 @@ class Store(DataKeys, Protocol):
         """Of the next `limit` events after a position, 0 at first, delete the old ones with their deliveries.
 
         Never one with a delivery that waits or that holds back others. Returns how many were deleted and where to go
-        on; None: no more old ones.
+        on; None: no more old ones. A store that divides its history by day drops a whole day as one such step, and
+        may estimate its number.
         """
         ...
 
     async def prune_attempts(self, older_than_seconds: float, *, limit: int) -> int:
-        """Delete old attempts, none of a delivery that waits, at most so many; returns how many."""
+        """Delete old attempts, none of a delivery that waits, at most so many or one day; returns how many, 0 at the end."""
         ...
 
     async def prune_keys(self, older_than_seconds: float, *, limit: int) -> int:
         """Forget old idempotency keys, at most so many; returns how many."""
+        ...
+
+    async def upkeep(self) -> Sequence[str]:
+        """Do what the store needs for its own sake now and then; returns what an operator should know about, a sentence each."""
         ...
 
     # -- access ------------------------------------------------------------------------------------------------

@@ -1,12 +1,11 @@
-"""The engine over its real parts: a SQLite store in a file, libcurl, a clock that can jump."""
+"""The engine over its real parts: a store, libcurl, a clock that can jump."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from embarc.core.addresses import Policy, parse_allowed
@@ -29,24 +28,38 @@ from embarc.engine.replays import Replays
 from embarc.net.guard import UrlChecker
 from embarc.net.transport import CurlTransport
 from embarc.observe import Observer
+from embarc.store.base import Store
+from embarc.store.keys import LocalKey
+from embarc.store.postgres.store import PostgresStore
 from embarc.store.sqlite.store import SqliteStore
+from embarc.store.vault import Vault
+from embarc.stores import database_path, is_postgres
 from embarc.testing.names import StaticResolver
 
 CLIENT_CREATE = EventKind("CLIENT", "CREATE")
 
 
+async def open_store(url: str, clock: Callable[[], float]) -> Store:
+    """The store behind a URL, as the service opens it, but for its clock and its key."""
+    if is_postgres(url):
+        return await PostgresStore.open(
+            url, parse_endpoint=parse_endpoint, vault=Vault(LocalKey(bytes(32), "a test")), clock=clock
+        )
+    return await SqliteStore.open(database_path(url), parse_endpoint=parse_endpoint, clock=clock)
+
+
 class EngineLab:
-    """Everything between the doors and the wire."""
+    """Everything between the doors and the wire, over the store with this URL."""
 
     def __init__(
         self,
-        path: Path,
+        url: str,
         *,
         is_open_catalogue: bool = False,
         policy: Policy | None = None,
         names: Mapping[str, str] | None = None,
     ) -> None:
-        self.path = path
+        self.url = url
         self.policy = policy or Policy(allow_private=(parse_allowed("127.0.0.0/8"),))
         self.names = StaticResolver({"localhost": "127.0.0.1"} | dict(names or {}))
         self.is_open_catalogue = is_open_catalogue
@@ -78,7 +91,7 @@ class EngineLab:
             "filter.failed",
         ):
             self.observer.subscribe(name, lambda facts, name=name: self._note(name, facts))  # type: ignore[misc] # mypy cannot infer a lambda's default
-        self.store = await SqliteStore.open(self.path, parse_endpoint=parse_endpoint, clock=self.now)
+        self.store = await open_store(self.url, self.now)
         policy = self.policy
         self.transport = CurlTransport(policy=policy, resolver=self.names)
         self.registry = Registry(self.store)

@@ -11,6 +11,7 @@ import msgspec
 from embarc.core.attempts import Attempt
 from embarc.core.deliveries import State
 from embarc.core.events import ANY, EventKind
+from embarc.core.ids import key_below, lowest_key
 from embarc.core.replays import ReplayJob, ReplayState, Selection
 from embarc.store import rows
 from embarc.store.base import (
@@ -79,8 +80,8 @@ class StoreLog(Database):
     async def list_candidates(
         self, tenant: str, selection: Selection, *, after: bytes, limit: int
     ) -> tuple[Sequence[Candidate], bytes | None]:
-        first = max(after, _key_below(selection.since_ms))
-        last = _lowest_key(selection.until_ms) or b""
+        first = max(after, key_below(selection.since_ms))
+        last = lowest_key(selection.until_ms)
         page = (tenant, first, last, limit)
         ((reached, looked_at),) = await self._rows("events_reached", page)
         if reached is None:
@@ -204,7 +205,7 @@ class StoreLog(Database):
             before = self._now() - int(older_than_seconds * 1000)
             deleted = 0
             for (tenant,) in tenants:
-                values = (tenant, _lowest_key(before), before, limit - deleted)
+                values = (tenant, lowest_key(before), before, limit - deleted)
                 connection.execute(self._sql["delete_old_attempts"], values)
                 deleted += connection.changes()
             return deleted
@@ -219,17 +220,13 @@ class StoreLog(Database):
 
         return await self._write(work)
 
+    async def upkeep(self) -> Sequence[str]:
+        return []  # SQLite looks after itself
+
 
 class _Overtaken(Exception):
     """The job was cancelled, or somebody else has advanced it."""
 
 
 def _lowest_key(ms: int | None) -> bytes | None:
-    """The smallest UUIDv7 of this millisecond: keys carry the time of acceptance in their first 48 bits."""
-    return None if ms is None else max(ms, 0).to_bytes(6, "big") + bytes(10)
-
-
-def _key_below(ms: int) -> bytes:
-    """A key that is lower than those of this millisecond and higher than those before it."""
-    lowest = int.from_bytes(_lowest_key(ms) or b"")
-    return max(lowest - 1, 0).to_bytes(16, "big")
+    return None if ms is None else lowest_key(ms)

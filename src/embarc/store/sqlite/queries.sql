@@ -28,6 +28,12 @@ insert into idempotency_keys (tenant, key, fingerprint, event_keys, deliveries, 
 values (?, ?, ?, ?, ?, ?)
 on conflict do nothing;
 
+-- hooks_revision
+select revision from hooks_revision;
+
+-- raise_hooks_revision
+update hooks_revision set revision = revision + 1;
+
 -- due
 -- Jumps from hook to hook in the index, so that its cost does not grow with the backlog.
 with recursive lanes (hook_id) as (
@@ -141,8 +147,7 @@ update hooks set sealed_secrets = ? where id = ?;
 update hooks
 set template = ?, name = ?, display_name = ?, is_active = ?, is_paused = ?, subscriptions = ?, config = ?,
   failing_since_ms = ?, inactive_since_ms = ?, inactive_because = ?, sealed_secrets = ?, version = version + 1, updated_at_ms = ?
-where tenant = ? and id = ?
-returning version, created_at_ms;
+where tenant = ? and id = ?;
 
 -- delete_hook
 delete from hooks where tenant = ? and id = ?;

@@ -15,7 +15,7 @@ from embarc.core.events import EventKind
 from embarc.core.ids import event_id
 from embarc.core.submissions import Receipt
 from embarc.store import rows
-from embarc.store.base import Due, Publication, TimestampTaken
+from embarc.store.base import Due, Publication, Stale, TimestampTaken
 from embarc.store.sqlite.database import Database
 from embarc.store.sqlite.writer import Rows
 
@@ -38,7 +38,9 @@ class StoreQueue(Database):
         self._settle = Rows(self._sql["settle"])
         self._insert_attempts = Rows(self._sql["insert_attempt"])
 
-    async def publish(self, publication: Publication, *, lease_seconds: float) -> Receipt | TimestampTaken:
+    async def publish(
+        self, publication: Publication, *, lease_seconds: float
+    ) -> Receipt | TimestampTaken | Stale:
         return await self._writer.submit(self._publish_all, (publication, lease_seconds))
 
     async def due(self) -> Sequence[Due]:
@@ -129,12 +131,15 @@ class StoreQueue(Database):
 
     def _publish_all(
         self, connection: apsw.Connection, items: Sequence[tuple[Publication, float]]
-    ) -> list[Receipt | TimestampTaken]:
+    ) -> list[Receipt | TimestampTaken | Stale]:
         """All publications with a few statements; where one of them is not plainly new, one after the other."""
-        if self._inserts_together(connection, items):
+        revision = connection.execute(self._sql["hooks_revision"]).get
+        is_fresh = all(publication.revision in (None, revision) for publication, _ in items)
+        if is_fresh and self._inserts_together(connection, items):
             return [_receipt(publication) for publication, _ in items]
         return [
-            self._publish_one(connection, publication, lease_seconds) for publication, lease_seconds in items
+            self._publish_one(connection, publication, lease_seconds, revision)
+            for publication, lease_seconds in items
         ]
 
     def _inserts_together(
@@ -173,13 +178,15 @@ class StoreQueue(Database):
         return is_new
 
     def _publish_one(
-        self, connection: apsw.Connection, publication: Publication, lease_seconds: float
-    ) -> Receipt | TimestampTaken:
-        """One publication whose key may be known and whose timestamps may be taken."""
+        self, connection: apsw.Connection, publication: Publication, lease_seconds: float, revision: int
+    ) -> Receipt | TimestampTaken | Stale:
+        """One publication whose key may be known, whose hooks may have changed, and whose timestamps may be taken."""
         if publication.idempotency_key is not None and (
             known := self._known_receipt(connection, publication)
         ):
             return known
+        if publication.revision not in (None, revision):
+            return Stale(revision)
         if self._inserts_together(connection, [(publication, lease_seconds)]):
             return _receipt(publication)
         return self._first_taken(connection, publication)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -66,6 +67,7 @@ class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKeys, StoreKinds):
             connection.execute(
                 self._sql["seal_hook"], (self._hook_rows.sealed_secrets(hook, hook_id), hook_id)
             )
+            connection.execute(self._sql["raise_hooks_revision"])
             return hook_id
 
         hook_id = await self._write(work)
@@ -82,7 +84,7 @@ class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKeys, StoreKinds):
                 hook.tenant,
                 hook.id,
             )
-            return connection.execute(self._sql["update_hook"], values).get is not None
+            return self._changes_hooks(connection, "update_hook", values)
 
         return await self._stored(hook.tenant, hook.id) if await self._write(work) else None
 
@@ -90,13 +92,15 @@ class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKeys, StoreKinds):
         hook = await self.get_hook(tenant, hook_id)
 
         def work(connection: apsw.Connection) -> bool:
-            connection.execute(self._sql["delete_hook"], (tenant, hook_id))
-            return connection.changes() > 0
+            return self._changes_hooks(connection, "delete_hook", (tenant, hook_id))
 
         return hook if await self._write(work) else None
 
     async def set_failing_since(self, tenant: str, hook_id: int, since_ms: int | None) -> bool:
-        return await self._change("set_failing_since", lambda now: (since_ms, tenant, hook_id))
+        values = (since_ms, tenant, hook_id)
+        return await self._write(
+            lambda connection: self._changes_hooks(connection, "set_failing_since", values)
+        )
 
     async def get_hook(self, tenant: str, hook_id: int) -> Hook | None:
         found = await self._rows("get_hook", (tenant, hook_id))
@@ -104,6 +108,9 @@ class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKeys, StoreKinds):
 
     async def list_hooks(self, tenant: str | None = None) -> Sequence[Hook]:
         return [self._hook_rows.to_hook(row) for row in await self._rows("list_hooks", (tenant,))]
+
+    async def hooks_revision(self) -> int:
+        return int((await self._rows("hooks_revision", ()))[0][0])
 
     # -- the members that share it: whoever holds the database's lock is alone ----------------------------------
 
@@ -131,6 +138,14 @@ class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKeys, StoreKinds):
 
     async def close(self) -> None:
         await self._close()
+
+    def _changes_hooks(self, connection: apsw.Connection, query: str, values: tuple[Any, ...]) -> bool:
+        """Change a hook, and let everybody who remembers it notice."""
+        connection.execute(self._sql[query], values)
+        is_changed = connection.changes() > 0
+        if is_changed:
+            connection.execute(self._sql["raise_hooks_revision"])
+        return is_changed
 
     async def _stored(self, tenant: str, hook_id: int) -> Hook:
         hook = await self.get_hook(tenant, hook_id)

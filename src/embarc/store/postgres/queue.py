@@ -1,0 +1,197 @@
+"""The queue in PostgreSQL: publishing, claiming, settling, each for many in one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from embarc.core.attempts import Result
+from embarc.core.deliveries import Claim, Settlement, State, Traffic
+from embarc.core.events import EventKind
+from embarc.core.submissions import Receipt
+from embarc.store import rows
+from embarc.store.base import Due, Publication, Stale, TimestampTaken
+from embarc.store.postgres.connections import (
+    CONFLICTS,
+    LOST,
+    Address,
+    Connection,
+    again,
+    is_unavailable,
+    unavailable,
+)
+from embarc.store.postgres.database import Database
+from embarc.store.postgres.groups import Groups
+from embarc.store.postgres.publications import Publishing
+
+_ROWS_OF_A_GROUP = 1000
+_Prepared = tuple[Settlement, tuple[Any, ...]]
+
+
+class StoreQueue(Database):
+    """The verbs of the hot path."""
+
+    def __init__(self, address: Address, clock: Callable[[], float] | None) -> None:
+        super().__init__(address, clock)
+        self._publishing = Publishing(self._queue, self._sql, self._now)
+        self._publications: Groups[tuple[Publication, float], Receipt | TimestampTaken | Stale] = Groups(
+            self._publishing.run,
+            weight=lambda item: len(item[0].events),
+            most=_ROWS_OF_A_GROUP,
+        )
+        self._settling: Groups[Sequence[_Prepared], list[bool]] = Groups(
+            self._settle_groups, weight=len, most=_ROWS_OF_A_GROUP
+        )
+
+    async def publish(
+        self, publication: Publication, *, lease_seconds: float
+    ) -> Receipt | TimestampTaken | Stale:
+        return await self._publications.submit((publication, lease_seconds))
+
+    async def due(self) -> Sequence[Due]:
+        return [
+            Due(hook_id=hook_id, traffic=Traffic(traffic), in_seconds=in_ms / 1000)
+            for hook_id, traffic, in_ms in await self._ask("due", self._now())
+        ]
+
+    async def claim(
+        self, wanted: Mapping[tuple[int, Traffic], int], *, lease_seconds: float, lease_token: int
+    ) -> Sequence[Claim]:
+        values = (
+            self._now(),
+            [hook_id for hook_id, _ in wanted],
+            [traffic.value for _, traffic in wanted],
+            list(wanted.values()),
+            int(lease_seconds * 1000),
+            lease_token,
+            Result.LOST.value,
+            Result.LOST.meaning,
+        )
+        return [
+            Claim(
+                tenant=tenant,
+                event_key=key,
+                hook_id=hook_id,
+                lease_token=lease_token,
+                attempts=attempts,
+                failures=failures,
+                traffic=Traffic(traffic),
+                kind=EventKind(entity, action),
+                payload=payload,
+            )
+            for tenant, key, hook_id, traffic, attempts, failures, entity, action, payload in (
+                await self._ask("claim", *values)
+            )
+        ]
+
+    async def renew(self, claims: Sequence[Claim], *, lease_seconds: float) -> Sequence[Claim]:
+        ordered = _in_order(claims)
+        renewed = await self._ask("renew", self._now(), int(lease_seconds * 1000), *_fences(ordered))
+        ours = {position - 1 for (position,) in renewed}
+        return [claim for place, claim in enumerate(ordered) if place not in ours]
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        return await self._settling.submit([(one, rows.attempt_values(one)) for one in settlements])
+
+    async def surrender(self, claims: Sequence[Claim]) -> int:
+        found = await self._ask("surrender", self._now(), *_fences(_in_order(claims)))
+        return int(found[0][0])
+
+    async def cancel(self, tenant: str, event_key: bytes, hook_id: int, reason: str) -> bool:
+        found = await self._ask("cancel", self._now(), tenant, event_key, hook_id, reason)
+        return bool(found[0][0])
+
+    async def replay(self, tenant: str, event_key: bytes, hook_id: int) -> bool:
+        found = await self._ask("replay", self._now(), tenant, event_key, hook_id)
+        return bool(found[0][0])
+
+    async def count_waiting(self, hook_id: int, *, at_most: int) -> Mapping[Traffic, tuple[int, int]]:
+        found = await self._rows("count_waiting", hook_id, at_most)
+        return {Traffic(traffic): (count, due_at_ms) for traffic, count, due_at_ms in found}
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    async def _ask(self, query: str, *values: Any) -> list[Any]:
+        """A statement of the queue; once more where another transaction was preferred."""
+        try:
+            return await again(lambda: self._ask_once(query, *values), CONFLICTS)
+        except Exception as error:
+            if is_unavailable(error):
+                raise unavailable(error) from error
+            raise
+
+    async def _ask_once(self, query: str, *values: Any) -> list[Any]:
+        async def work(connection: Connection) -> list[Any]:
+            found: list[Any] = await connection.fetch(self._sql[query], *values)
+            return found
+
+        return await self._queue.use_plainly(work)
+
+    async def _settle_groups(
+        self, items: Sequence[Sequence[_Prepared]]
+    ) -> Sequence[list[bool] | BaseException]:
+        """All settlements of several callers; two of one delivery one after the other."""
+        answers = [[False] * len(item) for item in items]
+        waiting = [(place, row) for place, item in enumerate(items) for row in range(len(item))]
+        while waiting:
+            seen: set[tuple[bytes, int]] = set()
+            group: list[tuple[int, int]] = []
+            later: list[tuple[int, int]] = []
+            for place, row in waiting:
+                claim = items[place][row][0].claim
+                key = (claim.event_key, claim.hook_id)
+                (later if key in seen else group).append((place, row))
+                seen.add(key)
+            for position in await self._settle_together([items[place][row] for place, row in group]):
+                place, row = group[position]
+                answers[place][row] = True
+            waiting = later
+        return answers
+
+    async def _settle_together(self, prepared: Sequence[_Prepared]) -> Sequence[int]:
+        """The positions of those that were still ours."""
+        claims = [settlement.claim for settlement, _ in prepared]
+        verdicts = [settlement.verdict for settlement, _ in prepared]
+        columns = list(zip(*(values for _, values in prepared), strict=True))
+        values = (
+            self._now(),
+            *_fences(claims),
+            [verdict.state.value for verdict in verdicts],
+            [
+                int((verdict.retry_in_seconds or 0) * 1000) if verdict.state is State.WAITING else None
+                for verdict in verdicts
+            ],
+            columns[3],  # the attempt's number
+            [verdict.failures for verdict in verdicts],
+            [verdict.reason for verdict in verdicts],
+            *columns[4:],
+        )
+        try:
+            return _places(await again(lambda: self._ask_once("settle", *values), CONFLICTS))
+        except LOST:
+            # Whether it was committed is unknown. Those that are no longer ours may have been settled just so.
+            ours = set(_places(await self._ask("settle", *values)))
+            names = (*_fences(claims)[:3], columns[3], columns[4], columns[6])
+            return [*ours, *(set(_places(await self._ask("known_attempts", *names))) - ours)]
+        except Exception as error:
+            if is_unavailable(error):
+                raise unavailable(error) from error
+            raise
+
+
+def _places(found: Sequence[Any]) -> list[int]:
+    return [position - 1 for (position,) in found]
+
+
+def _in_order(claims: Sequence[Claim]) -> list[Claim]:
+    """As others lock them, so that nobody waits in a circle."""
+    return sorted(claims, key=lambda claim: (claim.event_key, claim.hook_id))
+
+
+def _fences(claims: Sequence[Claim]) -> tuple[list[Any], ...]:
+    return (
+        [claim.tenant for claim in claims],
+        [claim.event_key for claim in claims],
+        [claim.hook_id for claim in claims],
+        [claim.lease_token for claim in claims],
+    )
