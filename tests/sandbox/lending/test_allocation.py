@@ -67,6 +67,12 @@ def test_what_is_left_over_is_overpaid_and_can_be_refunded() -> None:
     assert book.overpaid == 5
 
 
+def test_one_overpayment_adds_to_the_other() -> None:
+    book = replay(ITEMS, [moved(number, Kind.REPAYMENT, OWED) for number in (1, 2, 3)])
+
+    assert book.overpaid == 2 * OWED
+
+
 def test_a_refund_of_what_turned_out_not_to_be_overpaid_is_money_lent() -> None:
     book = replay(ITEMS, [moved(2, Kind.CREDIT_BALANCE_REFUND, 15)])
 
@@ -177,6 +183,7 @@ def test_nothing_is_overpaid_while_something_is_owed(owed: list[Item], history: 
     book = replay(owed, history)
 
     assert book.overpaid == 0 or book.outstanding() == 0
+    assert sum(one.paid for one in book.standings) + book.overpaid == sum(one.amount for one in history)
 
 
 def shown(book: Book) -> tuple[object, ...]:
