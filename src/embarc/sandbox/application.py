@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -88,6 +89,7 @@ class Sandbox:
         self._wake = wake
         self._today = today
         self._engine = _engine(path)
+        self._writing = threading.Lock()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="embarc-sandbox")
         self.routes: list[Route] = [
             *clients.routes(self),
@@ -129,7 +131,8 @@ class Sandbox:
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+        # SQLite lets those who wait sleep and try again; a lock lets the next one in at once.
+        with self._writing, Session(self._engine, expire_on_commit=False) as session, session.begin():
             session.execute(text("begin immediate"))
             yield session
 

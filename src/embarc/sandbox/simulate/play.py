@@ -240,13 +240,15 @@ class _Play:
             self._ids[f"reason-{command}"] = answer["narrations"][0]["id"]
 
     async def _count_events(self, since: float) -> int:
-        """How many Embarc has accepted, once there is one for every success or they have had their time."""
+        """How many Embarc has accepted: once no more come and there is one for every success, or after a while."""
         wanted = sum(self._played.succeeded.values())
         deadline = asyncio.get_running_loop().time() + _SETTLE_SECONDS
+        before = -1
         while True:
             found: int = await self._in_thread(self._count_since, since)
-            if found >= wanted or asyncio.get_running_loop().time() > deadline:
+            if found == before >= wanted or asyncio.get_running_loop().time() > deadline:
                 return found
+            before = found
             await asyncio.sleep(0.2)
 
     def _count_since(self, since: float) -> int:
