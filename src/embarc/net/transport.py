@@ -55,11 +55,11 @@ class CurlTransport:
                 async with asyncio.timeout(request.timeout_seconds):
                     known = await self._resolver.resolve(target.url.host)
             if known is not target.checked:
-                target.pinned = choose(target.url, known, self._policy)
+                target.pinned = str(choose(target.url, known, self._policy))
                 target.checked = known
             if self._proxy is not None:
                 async with asyncio.timeout(request.timeout_seconds - (time.monotonic() - started)):
-                    target.via = await self._proxy_address(self._proxy)
+                    target.via = str(await self._proxy_address(self._proxy))
         except BadUrl as error:
             return failure(Result.DENIED, str(error), started)
         except CannotResolve as error:
