@@ -6,6 +6,7 @@ forgotten. It is in no table, and its event has `****` in its place.
 
 from __future__ import annotations
 
+import hmac
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -207,7 +208,7 @@ def _check_password(fields: Fields) -> None:
     elif not _PASSWORD[0] <= len(password) <= _PASSWORD[1]:
         message = f"Password must be at least {_PASSWORD[0]} character and not more than {_PASSWORD[1]} long"
         fields.fail("password", "does.not.match.regexp", message)
-    elif password != repeated:
+    elif not hmac.compare_digest(password.encode(), str(repeated).encode()):
         message = "The parameter repeatPassword is not equal to password."
         fields.fail("repeatPassword", "not.equal.to.password", message)
 
