@@ -28,6 +28,8 @@ from embarc.store.vault import Vault
 from embarc.testing.clock import ManualClock
 
 VARIABLE = "EMBARC_TEST_POSTGRES"
+KEY = "00" * 32
+"""`EMBARC_KEY` of a service on a database of these tests."""
 _START_SECONDS = 60
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
