@@ -70,9 +70,11 @@ class StoreDays(Database):
                 day = today.after(ahead)
                 if day.date not in known:
                     await self._exclusively(lambda connection, t=table, d=day: _make(connection, t, d))  # type: ignore[misc] # mypy cannot infer a lambda's default
-        return await self._alarms(today)
+        return await self.alarms()
 
-    async def _alarms(self, today: _Day) -> Sequence[str]:
+    async def alarms(self) -> Sequence[str]:
+        """What an operator should know about the days, a sentence each."""
+        today = _Day.at((await self._rows("now_ms", self._now()))[0][0])
         alarms = []
         for table in _TABLES:
             days = await self._days(table)
