@@ -6,6 +6,7 @@ Only this file names a concrete store or transport.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import random
 import time
@@ -252,8 +253,12 @@ async def migrate(store: str, *, dry_run: bool) -> Sequence[Migration]:
 
 
 def is_postgres(url: str) -> bool:
-    """Whether a store's URL leads to PostgreSQL."""
-    return url.partition("://")[0] in POSTGRES_SCHEMES
+    """Whether a store's URL leads to PostgreSQL; raises `SettingsError` where its driver is not installed."""
+    if url.partition("://")[0] not in POSTGRES_SCHEMES:
+        return False
+    if importlib.util.find_spec("asyncpg") is None:
+        raise SettingsError("A PostgreSQL store needs its driver: install `embarc[server,postgres]`.")
+    return True
 
 
 def database_path(url: str) -> Path:

@@ -240,7 +240,11 @@ async def test_a_url_that_leads_nowhere_says_what_is_wrong(postgres_url: str) ->
     with pytest.raises(SettingsError, match="are numbers"):
         await migrate(postgres_url + "?connections=few")
 
+    with pytest.raises(SettingsError, match="port") as wrong:
+        await migrate("postgresql://embarc:secret/word@127.0.0.1/x")
+
     assert refused.value.retry_after_seconds
+    assert "secret" not in str(wrong.value)
 
 
 # -- neighbours ------------------------------------------------------------------------------------------------

@@ -80,6 +80,12 @@ class Address:
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES:
             raise SettingsError("`store` must be `postgresql://USER@HOST/DATABASE`.")
+        try:
+            _ = parts.port
+        except ValueError:
+            raise SettingsError(
+                "The port in `store` is not a number. Characters like `/`, `#` and `@` in a password are written as `%2F`, `%23`, `%40`."
+            ) from None
         options = dict(parse_qsl(parts.query))
         try:
             cache = int(options.pop("statement_cache_size", "200"))

@@ -25,6 +25,8 @@ from embarc.store.postgres.groups import Groups
 from embarc.store.postgres.publications import Publishing
 
 _ROWS_OF_A_GROUP = 1000
+_BYTES_OF_A_ROW = 8192
+"""A larger payload counts as several rows: a statement stays below some ten megabytes."""
 _Prepared = tuple[Settlement, tuple[Any, ...]]
 
 
@@ -36,7 +38,7 @@ class StoreQueue(Database):
         self._publishing = Publishing(self._queue, self._sql, self._now)
         self._publications: Groups[tuple[Publication, float], Receipt | TimestampTaken | Stale] = Groups(
             self._publishing.run,
-            weight=lambda item: len(item[0].events),
+            weight=lambda item: sum(1 + len(event.payload) // _BYTES_OF_A_ROW for event, _ in item[0].events),
             most=_ROWS_OF_A_GROUP,
         )
         self._settling: Groups[Sequence[_Prepared], list[bool]] = Groups(
