@@ -84,7 +84,6 @@ def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 async def explained(connection: Any, statement: str, *arguments: str) -> dict[str, Any]:
-    await connection.execute("set plan_cache_mode = force_generic_plan")
     await connection.execute(f"prepare asked as {load_queries(PACKAGE)[statement]}")
     async with connection.transaction():
         found = await connection.fetchval(
@@ -105,7 +104,7 @@ ASKED = {
 async def test_a_backlog_is_never_read_through(postgres_url: str, statement: str) -> None:
     connection = await Address.parse(postgres_url).connect()
     read = []
-    for count in (2_000, 100_000):
+    for count in (2_000, 20_000, 100_000):
         await fill(connection, count)
         plan = await explained(connection, statement, *ASKED[statement])
         read.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
@@ -114,8 +113,8 @@ async def test_a_backlog_is_never_read_through(postgres_url: str, statement: str
                 assert "Index" in scan["Node Type"] or scan["Node Type"] == "ModifyTable", scan
     await connection.close()
 
-    small, large = read
-    assert large < small * 2 + 100
+    small, middle, large = read
+    assert max(middle, large) < small * 2 + 100
 
 
 async def test_a_plan_made_on_an_empty_table_is_good_for_a_full_one(postgres_url: str) -> None:
