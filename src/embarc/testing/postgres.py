@@ -91,8 +91,15 @@ class PostgresServer:
                 continue
         return self
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """SIGINT ends it at once and cleanly, SIGQUIT as a crash does."""
+    def stop(self) -> None:
+        """End it at once and cleanly."""
+        self._end(signal.SIGINT)
+
+    def crash(self) -> None:
+        """End it as a crash does: the next start has to recover."""
+        self._end(signal.SIGQUIT)
+
+    def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(how)
             self._process.wait(60)
@@ -136,6 +143,16 @@ class Databases:
                 self._template = await self._make_template(connection)
             name = f"embarc_{secrets.token_hex(8)}"
             await connection.execute(f"create database {name} template {self._template} strategy wal_log")
+        finally:
+            await connection.close()
+        return self._of(name)
+
+    async def empty(self) -> str:
+        """The URL of a new database without anything in it."""
+        name = f"embarc_{secrets.token_hex(8)}"
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(f"create database {name}")
         finally:
             await connection.close()
         return self._of(name)
