@@ -206,6 +206,7 @@ class Service:
             metrics.share()
             # What another process has changed; whoever changes something here has read it already.
             if len(members.members) > 1 and await registry.catch_up(await store.hooks_revision()):
+                access.forget()
                 dispatcher.look()
                 pruner.wake()
 

@@ -79,15 +79,15 @@ class PostgresStore(StoreQueue, StoreLog, StoreDays, StoreAccess, StoreKinds, St
             hook.tenant,
             hook.id,
         )
-        is_there = await self._change_hooks("update_hook", self._now(), *values)
+        is_there = await self._change_and_tell("update_hook", self._now(), *values)
         return await self._stored(hook.tenant, hook.id) if is_there else None
 
     async def remove_hook(self, tenant: str, hook_id: int) -> Hook | None:
         hook = await self.get_hook(tenant, hook_id)
-        return hook if await self._change_hooks("delete_hook", tenant, hook_id) else None
+        return hook if await self._change_and_tell("delete_hook", tenant, hook_id) else None
 
     async def set_failing_since(self, tenant: str, hook_id: int, since_ms: int | None) -> bool:
-        return await self._change_hooks("set_failing_since", since_ms, tenant, hook_id)
+        return await self._change_and_tell("set_failing_since", since_ms, tenant, hook_id)
 
     async def get_hook(self, tenant: str, hook_id: int) -> Hook | None:
         found = await self._hooks("get_hook", tenant, hook_id)
@@ -129,17 +129,6 @@ class PostgresStore(StoreQueue, StoreLog, StoreDays, StoreAccess, StoreKinds, St
         found = await self._rows(query, *values)
         await self._vault.know(self, [bytes(row["sealed_secrets"]) for row in found])
         return [self._hook_rows.to_hook(row) for row in found]
-
-    async def _change_hooks(self, query: str, *values: object) -> bool:
-        """Change a hook, and tell every process that what it remembers is old."""
-
-        async def work(connection: Connection) -> bool:
-            if not await connection.fetch(self._sql[query], *values):
-                return False
-            await connection.execute(self._sql["raise_hooks_revision"])
-            return True
-
-        return await self._transaction(work)
 
     async def _stored(self, tenant: str, hook_id: int) -> Hook:
         hook = await self.get_hook(tenant, hook_id)

@@ -65,6 +65,19 @@ class Database:
 
         return await self._write(work)
 
+    def _change_remembered(self, connection: apsw.Connection, query: str, values: tuple[Any, ...]) -> bool:
+        """Change what processes remember (a hook, who may call), and let them notice."""
+        connection.execute(self._sql[query], values)
+        is_changed = connection.changes() > 0
+        if is_changed:
+            connection.execute(self._sql["raise_hooks_revision"])
+        return is_changed
+
+    async def _change_and_tell(self, query: str, values: Callable[[int], tuple[Any, ...]]) -> bool:
+        return await self._write(
+            lambda connection: self._change_remembered(connection, query, values(self._now()))
+        )
+
     async def _rows(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         return await self._read(lambda connection: connection.execute(self._sql[query], values).fetchall())
 
