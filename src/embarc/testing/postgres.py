@@ -28,6 +28,8 @@ from embarc.store.vault import Vault
 from embarc.testing.clock import ManualClock
 
 VARIABLE = "EMBARC_TEST_POSTGRES"
+KEY = bytes(32)
+"""Protects the secrets in every store here; each test may know it."""
 _START_SECONDS = 60
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -170,7 +172,7 @@ async def open_store(url: str, *, clock: ManualClock | None = None) -> PostgresS
     return await PostgresStore.open(
         url,
         parse_endpoint=lambda config: Endpoint(url=config["Payload URL"]),
-        vault=Vault(LocalKey(bytes(32), "a test")),
+        vault=Vault(LocalKey(KEY, "a test")),
         clock=None if clock is None else clock.now,
     )
 
