@@ -204,6 +204,8 @@ class Service:
 
         async def on_heartbeat() -> None:
             metrics.share()
+            # What another process has changed is shown here too, and by those that send nothing.
+            await registry.catch_up(await store.hooks_revision())
 
         members.on_heartbeat = on_heartbeat
 
