@@ -6,12 +6,13 @@ import asyncio
 import bisect
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
 _SAMPLED_EACH = 20
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+_REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 
 @dataclass(slots=True)
@@ -43,10 +44,14 @@ class Watched:
 
 
 class WatchingReceiver:
-    """Answers 200 to everything after `work_seconds`. `async with WatchingReceiver() as receiver`."""
+    """Answers 200 to everything after `work_seconds`. `async with WatchingReceiver() as receiver`.
 
-    def __init__(self, work_seconds: float = 0.0) -> None:
+    What `refuses` says yes to is answered 503 at once, and has not arrived.
+    """
+
+    def __init__(self, work_seconds: float = 0.0, refuses: Callable[[], bool] = lambda: False) -> None:
         self.work_seconds = work_seconds
+        self.refuses = refuses
         self.paths: dict[str, Watched] = defaultdict(Watched)
         self.changed = asyncio.Event()
         self._server: asyncio.Server
@@ -97,6 +102,9 @@ class _Connection(asyncio.Protocol):
             return
         body = self._buffer[end + 4 : end + 4 + length]
         self._buffer = self._buffer[end + 4 + length :]
+        if self._receiver.refuses():
+            self._transport.write(_REFUSAL)
+            return
         self._note(request_line.split(" ")[1].lstrip("/"), headers, body)
 
     def _note(self, path: str, headers: Mapping[str, str], body: bytes) -> None:
