@@ -204,8 +204,10 @@ class Service:
 
         async def on_heartbeat() -> None:
             metrics.share()
-            # What another process has changed is shown here too, and by those that send nothing.
-            await registry.catch_up(await store.hooks_revision())
+            # What another process has changed; whoever changes something here has read it already.
+            if len(members.members) > 1 and await registry.catch_up(await store.hooks_revision()):
+                dispatcher.look()
+                pruner.wake()
 
         members.on_heartbeat = on_heartbeat
 

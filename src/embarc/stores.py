@@ -5,6 +5,7 @@ PostgreSQL's driver is imported where it is needed: whoever runs on SQLite needs
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -85,8 +86,12 @@ def sandbox_path(settings: Settings) -> Path:
 
 
 def is_postgres(url: str) -> bool:
-    """Whether a store's URL leads to PostgreSQL."""
-    return url.partition("://")[0] in POSTGRES_SCHEMES
+    """Whether a store's URL leads to PostgreSQL; raises `SettingsError` where its driver is not installed."""
+    if url.partition("://")[0] not in POSTGRES_SCHEMES:
+        return False
+    if importlib.util.find_spec("asyncpg") is None:
+        raise SettingsError("A PostgreSQL store needs its driver: install `embarc[server,postgres]`.")
+    return True
 
 
 def database_path(url: str) -> Path:

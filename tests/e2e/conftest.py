@@ -18,8 +18,8 @@ async def receiver() -> AsyncIterator[ScriptedReceiver]:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[ServiceProcess]:
-    started = ServiceProcess(tmp_path)
+def service(tmp_path: Path, store_url: str) -> Iterator[ServiceProcess]:
+    started = ServiceProcess(tmp_path, store=store_url)
     yield started
     if started.process.poll() is None:
         assert started.stop() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,8 +138,10 @@ async def test_the_service_tells_about_itself(service: ServiceProcess) -> None:
     assert "Create a hook" in await asyncio.to_thread(get, "/docs")
 
 
-async def test_a_second_process_on_the_same_store_is_refused_with_the_way_out(
-    service: ServiceProcess, tmp_path: Any
-) -> None:
+def test_a_second_process_on_the_same_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    service = ServiceProcess(tmp_path)
+
     with pytest.raises(RuntimeError, match="in use by another Embarc process"):
-        await asyncio.to_thread(ServiceProcess, tmp_path)
+        ServiceProcess(tmp_path)
+
+    assert service.stop() == 0

@@ -51,7 +51,7 @@ class Installation:
         self.url = f"http://127.0.0.1:{port}"
         self.outbox = folder / "embarc-sandbox.db"
         settings = {
-            "EMBARC_KEY": KEY.hex(),
+            "EMBARC_KEY": KEY,
             "EMBARC_ADMIN_PASSWORD": PASSWORD,
             "EMBARC_ALLOW_PRIVATE": "127.0.0.0/8",
         }

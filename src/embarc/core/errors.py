@@ -172,5 +172,15 @@ class StoreUnavailable(EmbarcError):
     )
 
 
+class OutcomeUnknown(StoreUnavailable):
+    """The store's answer did not arrive: the request may have been accepted. Repeat it with the same Idempotency-Key."""
+
+    code = "error.msg.store.outcome.unknown"
+    developer_message = (
+        "The connection to the store broke before its answer. Repeated with the same Idempotency-Key, the request is "
+        "accepted once; without one it may be accepted twice."
+    )
+
+
 class SettingsError(EmbarcError):
     """A setting is wrong."""

@@ -94,11 +94,16 @@ class Registry:
         self._matches = {}
         self.revision = revision
 
-    async def catch_up(self, revision: int) -> None:
-        """Read the hooks again, unless what is in memory is of this revision; once for everybody who asks meanwhile."""
+    async def catch_up(self, revision: int) -> bool:
+        """Read the hooks again, unless what is in memory is of this revision; once for everybody who asks meanwhile.
+
+        True where they were read.
+        """
         async with self._refreshing:
-            if self.revision != revision:
+            is_old = self.revision != revision
+            if is_old:
                 await self.refresh()
+            return is_old
 
     def __len__(self) -> int:
         return len(self._hooks)

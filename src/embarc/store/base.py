@@ -251,7 +251,7 @@ class Store(DataKeys, Protocol):
         """Record each attempt and move its delivery, if the lease token is still the delivery's; one transaction.
 
         False at a position means that lease was lost: somebody else owns the delivery, and nothing was
-        written for it.
+        written for it. A settlement that is repeated because the first call failed may find itself recorded: True.
         """
         ...
 

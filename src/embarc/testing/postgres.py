@@ -28,8 +28,8 @@ from embarc.store.vault import Vault
 from embarc.testing.clock import ManualClock
 
 VARIABLE = "EMBARC_TEST_POSTGRES"
-KEY = bytes(32)
-"""Protects the secrets in every store here; each test may know it."""
+KEY = "00" * 32
+"""`EMBARC_KEY` of a service on a database of these tests."""
 _START_SECONDS = 60
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -91,8 +91,15 @@ class PostgresServer:
                 continue
         return self
 
-    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """SIGINT ends it at once and cleanly, SIGQUIT as a crash does."""
+    def stop(self) -> None:
+        """End it at once and cleanly."""
+        self._end(signal.SIGINT)
+
+    def crash(self) -> None:
+        """End it as a crash does: the next start has to recover."""
+        self._end(signal.SIGQUIT)
+
+    def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(how)
             self._process.wait(60)
@@ -140,6 +147,16 @@ class Databases:
             await connection.close()
         return self._of(name)
 
+    async def empty(self) -> str:
+        """The URL of a new database without anything in it."""
+        name = f"embarc_{secrets.token_hex(8)}"
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(f"create database {name}")
+        finally:
+            await connection.close()
+        return self._of(name)
+
     async def drop(self, url: str) -> None:
         """Forget a database, whoever is connected to it."""
         name = urlsplit(url).path[1:]
@@ -172,7 +189,7 @@ async def open_store(url: str, *, clock: ManualClock | None = None) -> PostgresS
     return await PostgresStore.open(
         url,
         parse_endpoint=lambda config: Endpoint(url=config["Payload URL"]),
-        vault=Vault(LocalKey(KEY, "a test")),
+        vault=Vault(LocalKey(bytes(32), "a test")),
         clock=None if clock is None else clock.now,
     )
 

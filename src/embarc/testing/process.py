@@ -12,23 +12,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from embarc.testing.postgres import KEY
+
 PASSWORD = "a-test-password"  # noqa: S105 - of services that live for one test
 
 
 class ServiceProcess:
-    """`embarc serve` on a free port over a store in `folder`."""
+    """`embarc serve` on a free port, over the store with this URL or else over one in `folder`."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, store: str = "", **environment: str) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("EMBARC_")}
+        own = {"EMBARC_ADMIN_PASSWORD": PASSWORD} | ({"EMBARC_KEY": KEY} if store else {})
         self.stderr = (folder / "stderr.log").open("ab")
         self.process = subprocess.Popen(  # noqa: S603 - our own command
             [
                 str(Path(sys.executable).with_name("embarc")),
-                *("serve", "--port", "0", "--store", f"sqlite:///{folder / 'embarc.db'}", "--sandbox"),
-                *("--allow-private", "127.0.0.0/8"),
+                *("serve", "--port", "0", "--store", store or f"sqlite:///{folder / 'embarc.db'}"),
+                *("--sandbox", "--allow-private", "127.0.0.0/8"),
                 *arguments,
             ],
-            env=clean | {"EMBARC_ADMIN_PASSWORD": PASSWORD} | environment,
+            cwd=folder,  # where a store that is no file has its sandbox
+            env=clean | own | environment,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
             text=True,

@@ -7,7 +7,7 @@ No state is kept in a session, so a pooler that gives each transaction another o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -30,19 +30,25 @@ _LONGEST_LIFE_OF_A_PLAN = 60
 _AT_ONCE_AGAIN = 3
 """How often work is done again that is known to have left nothing behind, or to be safe to repeat."""
 
-_SESSION = {
-    "application_name": "embarc",
+_SETTINGS = {
     "statement_timeout": f"{STATEMENT_SECONDS * 1000:.0f}",
     "lock_timeout": "5000",
     "idle_in_transaction_session_timeout": "30000",
-    # Every statement of the queue has its index. A plan made on an empty table would scan it, and stay when it is full.
+    # Every statement has its index, and looks up few rows of many. What the planner believes about their number, when
+    # the table is empty or the limit is a parameter, must not make it read a whole table or index instead.
     "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    # Planning a statement anew each time costs as much as running it for one row.
+    "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }
+_LOCALLY = "; ".join(f"set local {name} = '{text}'" for name, text in _SETTINGS.items())
 
 LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg says when a connection ends at the wrong moment
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -79,6 +85,12 @@ class Address:
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES:
             raise SettingsError("`store` must be `postgresql://USER@HOST/DATABASE`.")
+        try:
+            _ = parts.port
+        except ValueError:
+            raise SettingsError(
+                "The port in `store` is not a number. Characters like `/`, `#` and `@` in a password are written as `%2F`, `%23`, `%40`."
+            ) from None
         options = dict(parse_qsl(parts.query))
         try:
             cache = int(options.pop("statement_cache_size", "200"))
@@ -98,7 +110,7 @@ class Address:
 
     async def connect(self) -> Connection:
         """A new connection; raises what asyncpg raises."""
-        settings: Mapping[str, str] | None = None if self.is_pooled else _SESSION
+        settings = None if self.is_pooled else _SETTINGS | {"application_name": "embarc"}
         return await asyncpg.connect(
             self.dsn,
             timeout=CONNECT_SECONDS,
@@ -135,6 +147,7 @@ class Connections:
             try:
                 if self._address.is_pooled:
                     async with connection.transaction():
+                        await connection.execute(_LOCALLY)
                         result = await work(connection)
                 else:
                     result = await work(connection)

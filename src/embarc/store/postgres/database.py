@@ -82,7 +82,12 @@ class Database:
             async with connection.transaction():
                 return await work(connection)
 
-        return await again(lambda: self._others.use(committed), CONFLICTS)
+        try:
+            return await again(lambda: self._others.use_plainly(committed), CONFLICTS)
+        except Exception as error:
+            if is_unavailable(error):
+                raise unavailable(error) from error
+            raise
 
     async def _close(self) -> None:
         await self._queue.close()
@@ -100,6 +105,10 @@ async def connect(address: Address) -> Connection:
     ) as error:
         raise SettingsError(f"`store`: {str(error).rstrip('.')}.") from None
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        if "unsupported startup parameter" in str(error):
+            raise SettingsError(
+                "A pooler refuses our settings: add `?statement_cache_size=0` to `store`, see the guide."
+            ) from None
         raise unavailable(error) from error
 
 

@@ -21,6 +21,7 @@ from embarc.store.postgres.database import Database
 DAYS_AHEAD = 7
 _ALARM_DAYS = 2
 _LOCK_SECONDS = 1
+_READS_ALL = "set local enable_seqscan = on; set local enable_hashjoin = on"
 _MAKING_DAYS = 3
 """Of the advisory lock under which days are made and dropped."""
 _BY_KEY = ("events", "ended_deliveries", "attempts")
@@ -70,9 +71,11 @@ class StoreDays(Database):
                 day = today.after(ahead)
                 if day.date not in known:
                     await self._exclusively(lambda connection, t=table, d=day: _make(connection, t, d))  # type: ignore[misc] # mypy cannot infer a lambda's default
-        return await self._alarms(today)
+        return await self.alarms()
 
-    async def _alarms(self, today: _Day) -> Sequence[str]:
+    async def alarms(self) -> Sequence[str]:
+        """What an operator should know about the days, a sentence each."""
+        today = _Day.at((await self._rows("now_ms", self._now()))[0][0])
         alarms = []
         for table in _TABLES:
             days = await self._days(table)
@@ -168,7 +171,7 @@ async def _drop_day_of_events(connection: Connection, day: _Day) -> int:
     present = {table: name for table, name in names.items() if await _exists(connection, name)}
     low, high = day.bounds("events")
     unfinished = f"(select d.tenant, d.event_key from deliveries d where d.event_key >= {low} and d.event_key < {high})"  # noqa: S608 - our own bounds
-    await connection.execute("set local enable_seqscan = on")
+    await connection.execute(_READS_ALL)
     if _BY_TIME in present:  # looked through before anybody has to wait
         await connection.execute(
             f"create temp table kept on commit drop as select * from {present[_BY_TIME]}"  # noqa: S608 - our own names
@@ -195,7 +198,7 @@ async def _drop_day_of_attempts(connection: Connection, day: _Day, before_ms: in
     name = day.partition("attempts")
     if not await _exists(connection, name):
         return 0
-    await connection.execute("set local enable_seqscan = on")
+    await connection.execute(_READS_ALL)
     count = await _rows_of(connection, name)
     await connection.execute(  # looked through before anybody has to wait
         f"create temp table kept on commit drop as select * from {name} where started_at_ms >= {before_ms}"  # noqa: S608 - our own names

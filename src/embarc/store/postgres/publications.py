@@ -16,13 +16,14 @@ from typing import Any
 
 import asyncpg
 
-from embarc.core.errors import IdempotencyMismatch
+from embarc.core.errors import IdempotencyMismatch, Invalid, OutcomeUnknown
 from embarc.core.ids import event_id
 from embarc.core.submissions import Receipt
 from embarc.store.base import Publication, Stale, TimestampTaken
 from embarc.store.postgres.connections import (
     CONFLICTS,
     LOST,
+    RETRY_AFTER_SECONDS,
     Connection,
     Connections,
     again,
@@ -34,7 +35,7 @@ Item = tuple[Publication, float]
 Answer = Receipt | TimestampTaken | Stale | BaseException
 
 _REFUSED = "EB001"
-_LOCKS = 256
+LOCKS = 256
 """Entities share so many locks: a lock for each would fill the server's table of them."""
 
 
@@ -63,11 +64,13 @@ class Publishing:
     async def _answers(self, items: Sequence[Item]) -> Sequence[Answer]:
         try:
             return await self._together(items)
+        except _InDoubt:
+            return [OutcomeUnknown(retry_after_seconds=RETRY_AFTER_SECONDS) for _ in items]
         except Exception as error:
             if is_unavailable(error):
                 return [unavailable(error) for _ in items]
             if len(items) == 1:
-                return [error]
+                return [_unstorable() if isinstance(error, asyncpg.DataError) else error]
         # Something in one of them cannot be stored at all.
         return [answer for item in items for answer in await self._answers([item])]
 
@@ -77,26 +80,36 @@ class Publishing:
         left = list(range(len(items)))
         while left:
             group = [items[place] for place in left]
-            if await again(lambda group=group: self._insert(group), (*LOST, *CONFLICTS)):  # type: ignore[misc] # mypy cannot infer a lambda's default
+            if await self._insert(group):
                 answers |= {place: _receipt(items[place][0]) for place in left}
                 break
-            found = await again(lambda group=group: self._classify(group), LOST)  # type: ignore[misc] # likewise
+            found = await again(lambda group=group: self._classify(group), LOST)  # type: ignore[misc] # mypy cannot infer a lambda's default
             answers |= {left[position]: answer for position, answer in found.items()}
             left = [place for place in left if place not in answers]
         return [answers[place] for place in range(len(items))]
 
     async def _insert(self, items: Sequence[Item]) -> bool:
-        """Write everything; False, with nothing written, where something was there before or the hooks have changed."""
+        """Write everything; False, with nothing written, where something was there before or the hooks have changed.
+
+        Tried again where the connection broke; raises `_InDoubt` where in the end nobody knows what became of it.
+        """
         values = _columns(items)
         now = self._now()
+        is_sent = False
 
         async def work(connection: Connection) -> None:
+            nonlocal is_sent
+            is_sent = True
             await connection.fetchval(self._sql["publish"], now, *values)
 
         try:
-            await self._connections.use_plainly(work)
+            await again(lambda: self._connections.use_plainly(work), (*LOST, *CONFLICTS))
         except asyncpg.UniqueViolationError:
             return False
+        except LOST as error:
+            if is_sent and not isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                raise _InDoubt from error
+            raise
         except asyncpg.PostgresError as error:
             if error.sqlstate != _REFUSED:
                 raise
@@ -148,6 +161,16 @@ class Publishing:
         return answers
 
 
+def _unstorable() -> Invalid:
+    return Invalid.field(
+        "entityId", "validation.msg.event.not.storable", "Names and ids cannot contain the character U+0000."
+    )
+
+
+class _InDoubt(Exception):
+    """The connection broke after the statement was sent, and there was no way to ask again."""
+
+
 def _columns(items: Sequence[Item]) -> tuple[Any, ...]:
     """The parameters of `publish`, but for the time."""
     events: list[tuple[Any, ...]] = []
@@ -174,7 +197,7 @@ def _columns(items: Sequence[Item]) -> tuple[Any, ...]:
                     (tenant, key, one.hook_id, 0 if token is None else lease_ms, token, one.order_key, len(events))
                 )  # fmt: skip
                 if one.order_key is not None:
-                    locks.add(zlib.crc32(f"{one.hook_id}/{one.order_key}".encode()) % _LOCKS)
+                    locks.add(zlib.crc32(f"{one.hook_id}/{one.order_key}".encode()) % LOCKS)
         if publication.idempotency_key is not None:
             event_keys = b"".join(event.key for event, _ in publication.events)
             made = sum(len(wanted) for _, wanted in publication.events)

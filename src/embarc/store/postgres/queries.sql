@@ -68,9 +68,12 @@ where exists (select 1 from events x where x.tenant = e.tenant and x.event_key =
 -- Those that are ours from a commit whose answer did not arrive.
 select a.position::int
 from
-  unnest($1::text[], $2::bytea[], $3::bigint[], $4::int[], $5::bigint[], $6::text[])
-    with ordinality a (tenant, event_key, hook_id, number, started_at_ms, worker, position)
-  join attempts x using (tenant, event_key, hook_id, number, started_at_ms, worker);
+  unnest($1::text[], $2::bytea[], $3::bigint[], $4::int[], $5::bigint[], $6::text[], $7::int[], $8::float8[])
+    with ordinality a (
+      tenant, event_key, hook_id, number, started_at_ms, worker, status, duration_ms, position
+    )
+  join attempts x using (tenant, event_key, hook_id, number, started_at_ms, worker, duration_ms)
+where x.status is not distinct from a.status;
 
 -- latest_timestamps
 -- Of those whose very timestamp is taken.
@@ -790,3 +793,7 @@ delete from members where number = $1;
 
 -- announce
 select pg_notify($1, $2);
+
+-- check
+-- Something that has to be committed, and changes nothing.
+select pg_logical_emit_message(true, 'embarc', 'is this committed?');

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from embarc.core.attempts import Result
@@ -25,6 +25,8 @@ from embarc.store.postgres.groups import Groups
 from embarc.store.postgres.publications import Publishing
 
 _ROWS_OF_A_GROUP = 1000
+_BYTES_OF_A_ROW = 8192
+"""A larger payload counts as several rows: a statement stays below some ten megabytes."""
 _Prepared = tuple[Settlement, tuple[Any, ...]]
 
 
@@ -36,7 +38,7 @@ class StoreQueue(Database):
         self._publishing = Publishing(self._queue, self._sql, self._now)
         self._publications: Groups[tuple[Publication, float], Receipt | TimestampTaken | Stale] = Groups(
             self._publishing.run,
-            weight=lambda item: len(item[0].events),
+            weight=lambda item: sum(1 + len(event.payload) // _BYTES_OF_A_ROW for event, _ in item[0].events),
             most=_ROWS_OF_A_GROUP,
         )
         self._settling: Groups[Sequence[_Prepared], list[bool]] = Groups(
@@ -111,10 +113,12 @@ class StoreQueue(Database):
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    async def _ask(self, query: str, *values: Any) -> list[Any]:
+    async def _ask(
+        self, query: str, *values: Any, repeat_on: tuple[type[BaseException], ...] = CONFLICTS
+    ) -> list[Any]:
         """A statement of the queue; once more where another transaction was preferred."""
         try:
-            return await again(lambda: self._ask_once(query, *values), CONFLICTS)
+            return await again(lambda: self._ask_once(query, *values), repeat_on)
         except Exception as error:
             if is_unavailable(error):
                 raise unavailable(error) from error
@@ -148,7 +152,7 @@ class StoreQueue(Database):
             waiting = later
         return answers
 
-    async def _settle_together(self, prepared: Sequence[_Prepared]) -> Sequence[int]:
+    async def _settle_together(self, prepared: Sequence[_Prepared]) -> Collection[int]:
         """The positions of those that were still ours."""
         claims = [settlement.claim for settlement, _ in prepared]
         verdicts = [settlement.verdict for settlement, _ in prepared]
@@ -166,17 +170,12 @@ class StoreQueue(Database):
             [verdict.reason for verdict in verdicts],
             *columns[4:],
         )
-        try:
-            return _places(await again(lambda: self._ask_once("settle", *values), CONFLICTS))
-        except LOST:
-            # Whether it was committed is unknown. Those that are no longer ours may have been settled just so.
-            ours = set(_places(await self._ask("settle", *values)))
-            names = (*_fences(claims)[:3], columns[3], columns[4], columns[6])
-            return [*ours, *(set(_places(await self._ask("known_attempts", *names))) - ours)]
-        except Exception as error:
-            if is_unavailable(error):
-                raise unavailable(error) from error
-            raise
+        ours = set(_places(await self._ask("settle", *values, repeat_on=(*LOST, *CONFLICTS))))
+        if len(ours) < len(prepared):
+            # Was the lease lost, or only the answer to this very settlement, a moment ago or in an earlier call?
+            names = (*_fences(claims)[:3], columns[3], columns[4], columns[6], columns[8], columns[9])
+            ours.update(_places(await self._ask("known_attempts", *names)))
+        return ours
 
 
 def _places(found: Sequence[Any]) -> list[int]:

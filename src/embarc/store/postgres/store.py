@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import asyncpg
+
 from embarc.core.errors import StoreUnavailable
 from embarc.core.hooks import Endpoint, Hook
 from embarc.store import rows
 from embarc.store.postgres.access import StoreAccess
-from embarc.store.postgres.connections import Address, Connection
+from embarc.store.postgres.connections import Address, Connection, unavailable
 from embarc.store.postgres.database import migrate
 from embarc.store.postgres.days import StoreDays
 from embarc.store.postgres.kinds import StoreKinds
@@ -111,8 +113,10 @@ class PostgresStore(StoreQueue, StoreLog, StoreDays, StoreAccess, StoreKinds, St
         ]
 
     async def check(self) -> None:
-        if (await self._fetch("select pg_is_in_recovery()"))[0][0]:
-            raise StoreUnavailable("The database is a standby: it cannot commit.")
+        try:
+            await self._rows("check")
+        except asyncpg.PostgresError as error:
+            raise unavailable(error) from error
 
     async def close(self) -> None:
         await self._stop_listening()

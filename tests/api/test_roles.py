@@ -1,4 +1,4 @@
-"""Several processes on one store: what one of them was told, the others know."""
+"""Processes that only answer and processes that only send: what one of them was told, the others know."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EVENT = {"entityName": "CLIENT", "actionName": "CREATE", "clientId": 7, "respons
 async def running(store: str, folder: Path, role: str) -> AsyncIterator[Service]:
     settings = load_settings(
         {},
-        overrides={"store": store, "role": role, "key": KEY.hex(), "allow_private": "127.0.0.0/8"},
+        overrides={"store": store, "role": role, "key": KEY, "allow_private": "127.0.0.0/8"},
         directory=folder,
     )
     service = await Service.open(settings, Observer(), on_broken=pytest.fail, resolver=StaticResolver({}))
