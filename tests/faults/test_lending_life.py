@@ -23,12 +23,12 @@ from embarc.testing.process import PASSWORD
 from embarc.testing.watching import Watched, WatchingReceiver
 
 CLIENTS = 200
-DAYS = 120
+DAYS = 90
 SEED = 20
 RATE = 80
 """Commands a second, while the service is there."""
 KILL_EVERY_SECONDS = (1.0, 3.0)
-LEAST_KILLS = 8
+LEAST_KILLS = 5
 """Of each kind of process: fewer prove nothing."""
 IN_FLIGHT = 16
 """Sends of one hook at a time, as a hook has it that says nothing else."""
