@@ -23,7 +23,7 @@ from embarc.testing.process import PASSWORD
 from embarc.testing.watching import Watched, WatchingReceiver
 
 CLIENTS = 200
-DAYS = 90
+DAYS = 120
 SEED = 20
 RATE = 80
 """Commands a second, while the service is there."""
