@@ -28,7 +28,7 @@ SEED = 20
 RATE = 80
 """Commands a second, while the service is there."""
 KILL_EVERY_SECONDS = (1.0, 3.0)
-LEAST_KILLS = 5
+LEAST_KILLS = 3
 """Of each kind of process: fewer prove nothing."""
 IN_FLIGHT = 16
 """Sends of one hook at a time, as a hook has it that says nothing else."""
