@@ -195,7 +195,7 @@ class Service:
             sandbox = build_sandbox(sandbox_path(settings), wake=lambda: _wake(woken))
             relay = Relay(
                 SqliteSource(sandbox.outbox_path),
-                submitting(publisher.publish),
+                submitting(publisher.publish, kinds.admit),
                 observer,
                 idle_seconds=SANDBOX_IDLE_SECONDS,
             )
