@@ -138,6 +138,16 @@ class Databases:
             await connection.close()
         return self._of(name)
 
+    async def empty(self) -> str:
+        """The URL of a new database with nothing in it."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            name = f"embarc_{secrets.token_hex(8)}"
+            await connection.execute(f"create database {name} strategy wal_log")
+        finally:
+            await connection.close()
+        return self._of(name)
+
     async def drop(self, url: str) -> None:
         """Forget a database, whoever is connected to it."""
         name = urlsplit(url).path[1:]
