@@ -232,6 +232,24 @@ async def test_a_server_that_may_forget_is_found_and_so_is_what_it_holds(tmp_pat
         server.close()
 
 
+async def test_a_standby_is_found_and_looked_at_all_the_same() -> None:
+    server = PostgresServer().start()
+    try:
+        engine = await EngineLab(server.url).start()
+        await engine.stop()
+        server.stop()
+        Path(server.data, "standby.signal").touch()
+        server.start()
+
+        found = await look(server.url)
+    finally:
+        server.close()
+
+    assert found["standby"] == (Level.CRITICAL, "this server is a standby: it accepts nothing")
+    assert found["schema"][0] is Level.OK
+    assert found["queue"][0] is Level.OK
+
+
 async def test_a_server_that_does_not_answer_is_critical() -> None:
     found = await look("postgresql://postgres@127.0.0.1:1/nothing")
 

@@ -64,10 +64,10 @@ def store_copy(
         )
         raise typer.Exit(1)
     console.print(
-        "[green]Everything is there.[/] Start services with EMBARC_STORE set to the target, the same key, and:"
+        "[green]Everything is there.[/] Start services with EMBARC_STORE set to the target, and the same key:"
     )
-    if copied.key_file:
-        console.print(f"  EMBARC_KEY_FILE={copied.key_file.absolute()}")
+    beside = copied.key_file
+    console.print(f"EMBARC_KEY_FILE={beside.absolute()}" if beside else "it is the one that was set here.")
 
 
 class _Bars:
