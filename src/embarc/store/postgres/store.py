@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import asyncpg
 
-from embarc.core.errors import StoreUnavailable
+from embarc.core.errors import SettingsError, StoreUnavailable
+from embarc.core.findings import DURABILITY_SETTINGS, durability
 from embarc.core.hooks import Endpoint, Hook
 from embarc.store import rows
 from embarc.store.postgres.access import StoreAccess
@@ -18,12 +19,6 @@ from embarc.store.postgres.log import StoreLog
 from embarc.store.postgres.members import StoreMembers
 from embarc.store.postgres.queue import StoreQueue
 from embarc.store.vault import Vault
-
-_DURABILITY = {
-    "fsync": "an accepted event may be lost, and the database damaged, when the machine loses power",
-    "full_page_writes": "the database may be damaged when the machine loses power",
-    "synchronous_commit": "an accepted event may be lost when the server crashes",
-}
 
 
 class PostgresStore(StoreQueue, StoreLog, StoreDays, StoreAccess, StoreKinds, StoreMembers):
@@ -49,6 +44,7 @@ class PostgresStore(StoreQueue, StoreLog, StoreDays, StoreAccess, StoreKinds, St
         store._vault = vault
         store._hook_rows = rows.HookRows(vault, parse_endpoint)
         try:
+            await store._refuse_unfinished_copy()
             await vault.unlock(store)
             await store.upkeep()
         except BaseException:
@@ -102,15 +98,16 @@ class PostgresStore(StoreQueue, StoreLog, StoreDays, StoreAccess, StoreKinds, St
     # -- the store itself --------------------------------------------------------------------------------------
 
     async def durability(self) -> Sequence[str]:
-        """Settings of the server under which an accepted event can be lost, a sentence each."""
-        found = await self._fetch(
-            "select name, setting from pg_settings where name = any($1)", list(_DURABILITY)
-        )
-        return [
-            f"`{name}` is off in PostgreSQL: {_DURABILITY[name]}."
-            for name, setting in found
-            if setting == "off"
-        ]
+        """What there is to say about settings of the server under which an accepted event can be lost."""
+        found = durability(dict(await self._rows("server_settings", list(DURABILITY_SETTINGS))))
+        return [found.told] if found.level else []
+
+    async def _refuse_unfinished_copy(self) -> None:
+        for (source,) in await self._rows("unfinished_copies"):
+            raise SettingsError(
+                f"{source} is being copied into this database, which is not finished. Call `embarc store copy` again: it "
+                "goes on where it was interrupted."
+            )
 
     async def check(self) -> None:
         try:

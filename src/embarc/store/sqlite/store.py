@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Self
 
 import apsw
 
@@ -35,7 +36,7 @@ class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKeys, StoreKinds):
         clock: Callable[[], float] = time.time,
         on_broken: Callable[[str], None] | None = None,
         inline: bool = False,
-    ) -> SqliteStore:
+    ) -> Self:
         """Open the database, made and migrated where needed; the key lies beside it unless a vault is given.
 
         `inline` is for simulations: no threads, and not durable. Raises `SettingsError` where another process has it
