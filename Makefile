@@ -31,11 +31,11 @@ test: $(READY) examples/node/node_modules/.ready  ## Every test that needs no br
 test-browser: $(READY)  ## The tests that need a Chromium.
 	$(BIN)/python -m pytest -m browser tests/browser
 
-check: $(READY)  ## The fast loop: format, lint, types, and the tests without processes.
+check: $(READY)  ## The fast loop: format, lint, types, and the tests without processes, on the embedded store.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/core tests/contracts tests/engine tests/api tests/inlets tests/shape tests/docs
+	$(BIN)/python -m pytest -k "not postgres" tests/core tests/contracts tests/engine tests/api tests/inlets tests/shape tests/docs
 
 format: $(READY)  ## Format and mend what can be mended.
 	$(BIN)/ruff format .

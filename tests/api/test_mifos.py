@@ -157,7 +157,7 @@ async def test_the_web_application_walks_its_whole_way(client: Client) -> None:
     gone = await app.call("GET", path)
     assert gone.status == 404
     assert gone.json["errors"][0]["defaultUserMessage"].endswith("does not exist")
-    for unknown in ("configurations/name/amazon-S3", "codes/1/codevalues", "search/template"):
+    for unknown in ("configurations/name/amazon-S3", "runreports/portfolio", "search/template"):
         answer = await app.call("GET", unknown)
         assert answer.status == 404
         assert answer.json["errors"][0]["developerMessage"]
@@ -173,7 +173,7 @@ async def test_signing_in_for_another_tenant_is_refused(client: Client) -> None:
 
     answer = await client.call("POST", "authentication", body, fineract_platform_tenantid="acme")
 
-    assert (answer.status, answer.codes) == (403, ["error.msg.not.authorized"])
+    assert (answer.status, answer.codes) == (401, ["error.msg.not.authenticated"])
 
 
 # -- origins ---------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from embarc.core.members import SEGMENTS, Member, segment_of, tokens_of
+from embarc.core.pacing import BreakerState, LaneCondition
 from embarc.store.base import Store
 from embarc.testing.clock import ManualClock
 from embarc.testing.lab import Factory, StoreLab, every_class
@@ -14,7 +15,11 @@ from embarc.testing.postgres import open_store
 
 ALL = frozenset(range(SEGMENTS))
 ONE = Member(number=11, name="one")
-TWO = Member(number=22, name="two", conditions={7: "the endpoint is probed"})
+TWO = Member(
+    number=22,
+    name="two",
+    conditions={7: LaneCondition(breaker=BreakerState.OPEN, limit=1, next_probe_seconds=12.5)},
+)
 ALIVE = 5.0
 
 

@@ -1,4 +1,5 @@
-"""A simulated portfolio against a real server: every command that succeeded is one event, in each client's order."""
+"""A simulated portfolio against a real server: every command that succeeded is one event, in the order of each client and
+each loan."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def events_of(service: ServiceProcess) -> list[dict[str, Any]]:
     return found[::-1]
 
 
-async def test_every_command_that_succeeded_is_one_event_in_its_clients_order(
+async def test_every_command_that_succeeded_is_one_event_in_the_order_of_its_entity(
     service: ServiceProcess,
 ) -> None:
     commands = make_plan(Scale(clients=25, days=60, seed=11, today=datetime.now(UTC).date()))
@@ -57,9 +58,10 @@ async def test_every_command_that_succeeded_is_one_event_in_its_clients_order(
     }
     for event in events:
         if "clientId" in event["payload"] and kind_of(event) not in BY_ITSELF:
-            lived[subjects[event["payload"]["clientId"]]].append(kind_of(event))
-    assert len(lived) == 25
-    for subject, kinds in lived.items():
+            subject = subjects[event["payload"]["clientId"]]
+            lived[subject, event["entityName"], event["entityId"]].append(kind_of(event))
+    assert len({subject for subject, *_ in lived}) == 25
+    for (subject, *_), kinds in lived.items():
         rest = iter(planned[subject])
         assert all(kind in rest for kind in kinds), f"{subject} was told {kinds}, planned {planned[subject]}"
 

@@ -12,7 +12,6 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from embarc.testing.postgres import KEY
 from embarc.testing.process import ServiceProcess
 from embarc.testing.watching import WatchingReceiver
 
@@ -103,8 +102,8 @@ async def test_four_processes_of_which_one_is_killed_now_and_then_lose_nothing_a
     service = await asyncio.to_thread(
         ServiceProcess,
         tmp_path,
-        *("--store", postgres_url, "--processes", "4", "--no-sandbox"),
-        EMBARC_KEY=KEY,
+        *("--processes", "4", "--no-sandbox"),
+        store=postgres_url,
     )
     hooks = {f"plain-{place}": hook("", "*") for place in range(PLAIN_HOOKS)} | {
         "in-order": hook("", "*", Order="entity"),

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from embarc.core.pacing import LaneCondition
+
 SEGMENTS = 256
 """Enough for a fair division among dozens of processes, few enough to send the list in every heartbeat."""
 LEADING_SEGMENT = 0
@@ -27,7 +29,7 @@ class Member:
     number: int
     name: str
     dispatches: bool = True
-    conditions: Mapping[int, str] = field(default_factory=dict)
+    conditions: Mapping[int, LaneCondition] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,6 +92,29 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneCondition:
+    """How one hook's attempts go, as it is shown."""
+
+    breaker: BreakerState = BreakerState.CLOSED
+    in_flight: int = 0
+    limit: int = 0
+    held: int = 0
+    next_probe_seconds: float | None = None
+
+    @property
+    def why_held(self) -> str:
+        """Why nothing is sent; empty where something is."""
+        if self.breaker is BreakerState.CLOSED:
+            return ""
+        pause = self.next_probe_seconds
+        return (
+            f"the endpoint keeps failing, the next probe is in {pause:.0f} s"
+            if pause
+            else "the endpoint is probed"
+        )
+
+
 @dataclass(slots=True)
 class _Slice:
     """Attempts of a part of the window."""

@@ -25,10 +25,10 @@ from embarc.core.errors import EmbarcError
 from embarc.core.fairness import Turns, divided_claims
 from embarc.core.hooks import Hook, Order
 from embarc.core.members import segment_of
-from embarc.core.pacing import BreakerState
+from embarc.core.pacing import BreakerState, LaneCondition
 from embarc.engine.deliver import Deliverer
 from embarc.engine.health import Health
-from embarc.engine.lanes import HELD_PER_SLOT, Lane, LaneCondition
+from embarc.engine.lanes import HELD_PER_SLOT, Lane
 from embarc.engine.leases import Leases
 from embarc.engine.members import Membership
 from embarc.engine.registry import Prepared, Registry
@@ -139,23 +139,14 @@ class Dispatcher:
     def why_held(self, hook_id: int) -> str:
         """Why nothing is sent to this hook now; empty where something may be."""
         reason = self._registry.why_held(hook_id)
-        if reason or not self._members.owns(hook_id):
-            return reason or self._members.told_of(hook_id)
-        lane = self._lanes.get(hook_id)
-        return "" if lane is None else self._why_broken(lane)
+        return reason or self.condition(hook_id).why_held
 
     def condition(self, hook_id: int) -> LaneCondition:
-        """How this process stands to the hook's endpoint."""
+        """How it goes with the hook's endpoint, by the word of the process that works for it."""
+        if not self._members.owns(hook_id):
+            return self._members.told_of(hook_id) or LaneCondition()
         lane = self._lanes.get(hook_id)
-        if lane is None:
-            return LaneCondition(breaker=BreakerState.CLOSED, in_flight=0, limit=0, held=0)
-        return LaneCondition(
-            breaker=lane.breaker.state,
-            in_flight=lane.in_flight,
-            limit=lane.limit,
-            held=len(lane.queue) + lane.in_flight,
-            next_probe_seconds=lane.breaker.pause(self._monotonic()) or None,
-        )
+        return LaneCondition() if lane is None else lane.condition(self._monotonic())
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -210,20 +201,15 @@ class Dispatcher:
         reserved = (lane.hook_id for lane in self._lanes.values() if lane.reserved)
         return frozenset(segment_of(hook_id) for hook_id in (*self._leases.hooks, *reserved))
 
-    def _conditions(self) -> dict[int, str]:
-        """Of lanes that hold something back: why."""
-        told = {hook_id: self._why_broken(lane) for hook_id, lane in self._lanes.items()}
-        return {hook_id: why for hook_id, why in told.items() if why and self._members.owns(hook_id)}
-
-    def _why_broken(self, lane: Lane) -> str:
-        if lane.breaker.state is BreakerState.CLOSED:
-            return ""
-        pause = lane.breaker.pause(self._monotonic())
-        return (
-            f"the endpoint keeps failing, the next probe is in {pause:.0f} s"
-            if pause
-            else "the endpoint is probed"
-        )
+    def _conditions(self) -> dict[int, LaneCondition]:
+        """Of the lanes that something goes on in, or is held back in."""
+        now = self._monotonic()
+        return {
+            hook_id: lane.condition(now)
+            for hook_id, lane in self._lanes.items()
+            if not (lane.is_quiet and lane.breaker.state is BreakerState.CLOSED)
+            and self._members.owns(hook_id)
+        }
 
     def _close_lanes(self) -> None:
         """Of hooks that were deleted, or that another process works for: what this one knew of them gets old."""

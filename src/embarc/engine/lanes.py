@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from embarc.core.attempts import Outcome
 from embarc.core.deliveries import Claim
 from embarc.core.fairness import ClaimQueue
 from embarc.core.hooks import Endpoint
-from embarc.core.pacing import Breaker, BreakerState, RateLimit, SlowStart, adapted
+from embarc.core.pacing import Breaker, BreakerState, LaneCondition, RateLimit, SlowStart, adapted
 from embarc.engine.registry import Prepared
 
 HELD_PER_SLOT = 8
 """Deliveries that a lane holds for each attempt it may have in flight: enough to never wait for a claim."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneCondition:
-    """A lane as it is shown."""
-
-    breaker: BreakerState
-    in_flight: int
-    limit: int
-    held: int
-    next_probe_seconds: float | None = None
 
 
 class Lane:
@@ -103,6 +91,16 @@ class Lane:
     def room_for_old(self) -> int:
         """Of that, for what is not new: half of the lane at most, so that new deliveries find room."""
         return self.limit * HELD_PER_SLOT // 2 - self.queue.not_live
+
+    def condition(self, now: float) -> LaneCondition:
+        """How it goes."""
+        return LaneCondition(
+            breaker=self.breaker.state,
+            in_flight=self.in_flight,
+            limit=self.limit,
+            held=len(self.queue) + self.in_flight,
+            next_probe_seconds=self.breaker.pause(now) or None,
+        )
 
     @property
     def is_quiet(self) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from embarc.core.errors import StoreUnavailable
 from embarc.core.members import LEADING_SEGMENT, Attendance, Member, segment_of, wanted_segments
+from embarc.core.pacing import LaneCondition
 from embarc.observe import Observe
 from embarc.store.base import Store
 
@@ -58,7 +59,7 @@ class Membership:
         """Called when the segments to work for have changed."""
         self.busy_segments: Callable[[], frozenset[int]] = frozenset
         """Asked which segments something is under way in."""
-        self.conditions: Callable[[], Mapping[int, str]] = dict
+        self.conditions: Callable[[], Mapping[int, LaneCondition]] = dict
         """Asked what there is to tell about the lanes of this process."""
         self.on_heartbeat: Callable[[], Awaitable[None]] | None = None
         """Awaited after each heartbeat."""
@@ -87,9 +88,9 @@ class Membership:
         """Whether this process works for the hook."""
         return segment_of(hook_id) in self._working
 
-    def told_of(self, hook_id: int) -> str:
-        """What another process tells about its lane of this hook; empty where there is nothing to tell."""
-        return next((told for one in self._members if (told := one.conditions.get(hook_id))), "")
+    def told_of(self, hook_id: int) -> LaneCondition | None:
+        """What another process told at its last heartbeat about its lane of this hook, if there was something to tell."""
+        return next((told for one in self._members if (told := one.conditions.get(hook_id))), None)
 
     def announce(self) -> None:
         """Tell the others that something has become due which one of them works for; soon, and not too often."""

@@ -10,7 +10,7 @@ from embarc.core.deliveries import HELD, State, Traffic
 from embarc.core.errors import NotFound
 from embarc.core.hooks import Hook
 from embarc.core.ids import delivery_id, event_id, parse_delivery_id, parse_event_id
-from embarc.engine.lanes import LaneCondition
+from embarc.core.pacing import LaneCondition
 from embarc.store.base import DeliveryFilter, DeliveryRecord, EventFilter, EventRecord, Store
 
 

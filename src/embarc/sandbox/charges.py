@@ -9,9 +9,9 @@ from sqlalchemy import select
 from embarc.core.errors import Duplicate, FieldError, NotFound
 from embarc.core.fields import Fields
 from embarc.sandbox.amounts import number, read_amount
-from embarc.sandbox.loan_book import to_id
 from embarc.sandbox.loan_tables import ChargeDefinition
 from embarc.sandbox.loan_view import CALCULATIONS, REGULAR, SPECIFIED_DUE_DATE
+from embarc.sandbox.records import to_id
 from embarc.web.routes import Call, Route
 
 if TYPE_CHECKING:

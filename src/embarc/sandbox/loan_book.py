@@ -15,6 +15,7 @@ from embarc.sandbox import loan_life, schedule
 from embarc.sandbox.allocation import Book, Item, Kind, Movement, Part, replay
 from embarc.sandbox.loan_life import Step
 from embarc.sandbox.loan_tables import Agreed, Loan, LoanCharge, LoanTransaction
+from embarc.sandbox.records import to_id
 from embarc.sandbox.schedule import (
     Amortization,
     Frequency,
@@ -57,11 +58,6 @@ def find(work: Work) -> Loan:
             "error.msg.loan.id.invalid", f"Loan with identifier {text[:50]} does not exist", text[:50]
         )
     return loan
-
-
-def to_id(text: str) -> int:
-    """The id, or 0, which nothing has, where the text is none."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 def account_of(work: Work, loan: Loan) -> Account:

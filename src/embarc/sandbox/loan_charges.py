@@ -14,7 +14,7 @@ from embarc.sandbox.allocation import Kind
 from embarc.sandbox.amounts import read_amount
 from embarc.sandbox.charges import PERCENT, find_definition
 from embarc.sandbox.dates import read_date
-from embarc.sandbox.loan_book import LARGEST_ID, account_of, find, tell, to_id
+from embarc.sandbox.loan_book import LARGEST_ID, account_of, find, tell
 from embarc.sandbox.loan_life import STEPS, Step
 from embarc.sandbox.loan_tables import Loan, LoanCharge
 from embarc.sandbox.loan_transactions import (
@@ -26,6 +26,7 @@ from embarc.sandbox.loan_transactions import (
     record,
 )
 from embarc.sandbox.loan_view import render_charge
+from embarc.sandbox.records import to_id
 from embarc.sandbox.schedule import rounded
 from embarc.web.routes import Call, Route, unsupported_command
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from embarc.core.errors import Duplicate, FieldError, NotFound
 from embarc.core.fields import Fields
 from embarc.sandbox.amounts import number, read_amount
-from embarc.sandbox.loan_book import echo, to_id
+from embarc.sandbox.loan_book import echo
 from embarc.sandbox.loan_tables import LoanProduct
 from embarc.sandbox.loan_terms import (
     COUNTS,
@@ -22,6 +22,7 @@ from embarc.sandbox.loan_terms import (
     read_terms,
     render_terms,
 )
+from embarc.sandbox.records import to_id
 from embarc.web.routes import Call, Route
 
 if TYPE_CHECKING:

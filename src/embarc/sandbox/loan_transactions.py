@@ -16,10 +16,11 @@ from embarc.sandbox import loan_life
 from embarc.sandbox.allocation import Kind, Part
 from embarc.sandbox.amounts import read_amount
 from embarc.sandbox.dates import read_date
-from embarc.sandbox.loan_book import account_of, echo, find, forbid, settle, tell, to_id
+from embarc.sandbox.loan_book import account_of, echo, find, forbid, settle, tell
 from embarc.sandbox.loan_life import STEPS, Status, Step
 from embarc.sandbox.loan_tables import Loan, LoanTransaction
 from embarc.sandbox.loan_view import render_transaction
+from embarc.sandbox.records import to_id
 from embarc.web.routes import Call, Route, unsupported_command
 
 if TYPE_CHECKING:

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from embarc.testing.postgres import KEY
+
 PASSWORD = "a-test-password"  # noqa: S105 - of services that live for one test
 
 
@@ -20,22 +22,16 @@ class ServiceProcess:
 
     def __init__(self, folder: Path, *arguments: str, store: str = "", **environment: str) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("EMBARC_")}
-        own = {"EMBARC_ADMIN_PASSWORD": PASSWORD, "EMBARC_KEY_FILE": str(folder / "embarc.key")}
+        own = {"EMBARC_ADMIN_PASSWORD": PASSWORD} | ({"EMBARC_KEY": KEY} if store else {})
         self.stderr = (folder / "stderr.log").open("ab")
         self.process = subprocess.Popen(  # noqa: S603 - our own command
             [
                 str(Path(sys.executable).with_name("embarc")),
-                *(
-                    "serve",
-                    "--port",
-                    "0",
-                    "--store",
-                    store or f"sqlite:///{folder / 'embarc.db'}",
-                    "--sandbox",
-                ),
-                *("--allow-private", "127.0.0.0/8"),
+                *("serve", "--port", "0", "--store", store or f"sqlite:///{folder / 'embarc.db'}"),
+                *("--sandbox", "--allow-private", "127.0.0.0/8"),
                 *arguments,
             ],
+            cwd=folder,  # where a store that is no file has its sandbox
             env=clean | own | environment,
             stdout=subprocess.PIPE,
             stderr=self.stderr,

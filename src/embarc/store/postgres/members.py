@@ -16,12 +16,13 @@ import asyncpg
 import msgspec
 
 from embarc.core.members import Attendance, Member, tokens_of
+from embarc.core.pacing import LaneCondition
 from embarc.store.postgres.connections import LOST, Address, Connection
 from embarc.store.postgres.database import Database
 
 CHANNEL = "embarc"
 LISTEN_AGAIN_SECONDS = 1.0
-_decode_conditions = msgspec.json.Decoder(dict[int, str]).decode
+_decode_conditions = msgspec.json.Decoder(dict[int, LaneCondition]).decode
 
 
 class StoreMembers(Database):
