@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from embarc.testing.platform import Platform, client_event, client_hook
-from embarc.testing.postgres import KEY, Databases, PostgresServer
+from embarc.testing.postgres import Databases, PostgresServer
 from embarc.testing.process import ServiceProcess
 from embarc.testing.watching import WatchingReceiver
 
@@ -67,9 +67,7 @@ class Running:
 
 @pytest.fixture
 async def running(tmp_path: Path, url: str, receiver: WatchingReceiver) -> AsyncIterator[Running]:
-    service = await asyncio.to_thread(
-        lambda: ServiceProcess(tmp_path, "--no-sandbox", store=url, EMBARC_KEY=KEY)
-    )
+    service = await asyncio.to_thread(lambda: ServiceProcess(tmp_path, "--no-sandbox", store=url))
     await asyncio.to_thread(service.ok, "POST", "hooks", client_hook(receiver.url("all")))
     started = Running(service, receiver)
     started.platform.start()
@@ -141,7 +139,7 @@ async def standby(server: PostgresServer) -> AsyncIterator[PostgresServer]:
     await administrator.execute("alter system set synchronous_standby_names = 'standby'")
     await administrator.execute("select pg_reload_conf()")
     async with asyncio.timeout(60):
-        while not await administrator.fetchval(
+        while not await administrator.fetchval(  # noqa: ASYNC110 - of another process there is no event
             "select exists (select 1 from pg_stat_replication where sync_state = 'sync')"
         ):
             await asyncio.sleep(0.05)
@@ -155,9 +153,7 @@ async def test_whose_primary_dies_and_whose_standby_takes_over(
 ) -> None:
     hosts = f"127.0.0.1:{server.port},127.0.0.1:{standby.port}"
     url = f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
-    service = await asyncio.to_thread(
-        lambda: ServiceProcess(tmp_path, "--no-sandbox", store=url, EMBARC_KEY=KEY)
-    )
+    service = await asyncio.to_thread(lambda: ServiceProcess(tmp_path, "--no-sandbox", store=url))
     try:
         await asyncio.to_thread(service.ok, "POST", "hooks", client_hook(receiver.url("all")))
         running = Running(service, receiver)
