@@ -57,6 +57,9 @@ bench-quick: $(READY)  ## CPU microseconds per delivered webhook, in under two m
 bench-isolation: $(READY)  ## What a hundred hooks feel of ten dead ones among them.
 	$(BIN)/python -m bench.isolation
 
+bench-postgres: $(READY)  ## What a claim costs in PostgreSQL while history grows, a backlog waits, a transaction stays open.
+	$(BIN)/python -m bench.backlog
+
 docs: $(READY)  ## Write docs/reference from the code.
 	$(BIN)/python docs/generate.py
 
@@ -64,4 +67,4 @@ lock: $(READY)  ## Pin the newest versions that pyproject.toml allows, with hash
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --python-version 3.11 --upgrade --quiet -o requirements.lock
 
-.PHONY: help install demo test test-browser check format simulate bench-quick bench-isolation docs lock fuzz
+.PHONY: help install demo test test-browser check format simulate bench-quick bench-isolation bench-postgres docs lock fuzz

@@ -96,7 +96,8 @@ async def explained(connection: Any, statement: str, *arguments: str) -> dict[st
 
 ASKED = {
     "due": ("null",),
-    "claim": ("null", "'{1,2}'", "'{0,0}'", "'{50,50}'", "60000", "5", "'lost'", "'lost'"),
+    "claim": ("null", "'{1,2}'", "'{0,0}'", "'{50,50}'", "60000", "5", "'lost'", "'lost'", "'{0,0}'"),
+    "due_since": ("null", "'{1,2}'", "'{0,0}'", "'{0,0}'"),
 }
 
 

@@ -127,6 +127,13 @@ class Dispatcher:
         for claim in claims:
             self._unreserve(claim)
 
+    def disown(self, claims: Sequence[Claim]) -> None:
+        """Nobody knows whether these were born. If they were, nobody works on them: they are surrendered when the store
+        answers again, so that they need not wait for the end of a lease."""
+        self.release(claims)
+        if claims:
+            self._tell(self._surrender_if_born, claims)
+
     def wake(self) -> None:
         """Something may have become due, here or at another process."""
         self._wake.set()
@@ -492,6 +499,10 @@ class Dispatcher:
             await self._leases.surrender(claims)
         except Exception as error:  # the lease runs out by itself
             self._failed(error)
+
+    async def _surrender_if_born(self, claims: Sequence[Claim]) -> None:
+        if await self._store.surrender(claims):
+            self.wake()
 
     # -- inside ------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from embarc.core.deliveries import Claim, Traffic
+from embarc.core.errors import OutcomeUnknown
 from embarc.core.events import Event, TimestampSequence, compose_payload, entity_id_of
 from embarc.core.hooks import Order
 from embarc.core.ids import EventKeys
@@ -54,6 +55,9 @@ class Publisher:
             publication, claims = self._match(submission, events)
             try:
                 answer = await self._store.publish(publication, lease_seconds=self._lease_seconds)
+            except OutcomeUnknown:
+                self._dispatcher.disown(claims)
+                raise
             except BaseException:
                 self._dispatcher.release(claims)
                 raise

@@ -44,17 +44,21 @@ _SETTINGS = {
 class PostgresServer:
     """One server of our own in a temporary folder. `start`, `stop`; also killed and started again on the same data."""
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, *, follows: PostgresServer | None = None, **settings: str) -> None:
+        """A new server, or a standby that gets everything from the one that it `follows`."""
         self.folder = Path(tempfile.mkdtemp(prefix="embarc-postgres-"))
-        self.port = _free_port()
+        self.port = free_port()
         self._settings = _SETTINGS | settings
         self._process: subprocess.Popen[bytes] | None = None
-        self._user = _unprivileged_user()
+        self._user = unprivileged_user()
         if self._user is not None:
             shutil.chown(self.folder, self._user)
-        self._run(
-            "initdb", "--auth=trust", "--encoding=utf8", "--locale=C.UTF-8", "-U", "postgres", "-D", self.data
-        )
+        if follows is None:
+            as_postgres = ("--auth=trust", "--encoding=utf8", "--locale=C.UTF-8", "-U", "postgres")
+            self._run("initdb", *as_postgres, "-D", self.data)
+        else:
+            source = f"{follows.url}?application_name=standby"
+            self._run("pg_basebackup", "-D", self.data, "-d", source, "-R", "-c", "fast")
 
     @property
     def data(self) -> str:
@@ -98,6 +102,10 @@ class PostgresServer:
     def crash(self) -> None:
         """End it as a crash does: the next start has to recover."""
         self._end(signal.SIGQUIT)
+
+    def promote(self) -> None:
+        """Make a standby the primary; when this returns, it can be written to."""
+        self._run("pg_ctl", "promote", "-D", self.data)
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
@@ -209,12 +217,13 @@ def _program(name: str) -> str:
     return str(Path(spec.origin).with_name("pginstall") / "bin" / name)
 
 
-def _unprivileged_user() -> str | None:
-    """PostgreSQL refuses to run as root."""
+def unprivileged_user() -> str | None:
+    """PostgreSQL and PgBouncer refuse to run as root."""
     return "nobody" if os.geteuid() == 0 else None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Of nobody at this moment."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

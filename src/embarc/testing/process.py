@@ -48,7 +48,14 @@ class ServiceProcess:
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
         """Status and JSON of one call; `body` may be bytes, to be sent as they are."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        status, _, content = self.answer(method, path, body, **headers)
+        return status, content
+
+    def answer(
+        self, method: str, path: str, body: object = None, **headers: str
+    ) -> tuple[int, dict[str, str], Any]:
+        """The same with the headers of the answer, their names in small letters."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         credential = base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
         sent = {"Authorization": f"Basic {credential}", "Content-Type": "application/json"}
@@ -58,7 +65,8 @@ class ServiceProcess:
             response = connection.getresponse()
             content = response.read()
             is_json = "json" in (response.getheader("Content-Type") or "")
-            return response.status, json.loads(content) if is_json else content.decode()
+            got = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, got, json.loads(content) if is_json else content.decode()
         finally:
             connection.close()
 

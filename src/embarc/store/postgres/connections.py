@@ -7,6 +7,7 @@ No state is kept in a session, so a pooler that gives each transaction another o
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ Connection = Any
 """An `asyncpg.Connection`."""
 
 SCHEMES = ("postgresql", "postgres")
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:[0-9]{0,5})?")
+"""One of those in a URL, with its port."""
 RETRY_AFTER_SECONDS = 2
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 15.0
@@ -85,12 +88,10 @@ class Address:
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES:
             raise SettingsError("`store` must be `postgresql://USER@HOST/DATABASE`.")
-        try:
-            _ = parts.port
-        except ValueError:
+        if not all(_HOST.fullmatch(host) for host in parts.netloc.rpartition("@")[2].split(",")):
             raise SettingsError(
                 "The port in `store` is not a number. Characters like `/`, `#` and `@` in a password are written as `%2F`, `%23`, `%40`."
-            ) from None
+            )
         options = dict(parse_qsl(parts.query))
         try:
             cache = int(options.pop("statement_cache_size", "200"))

@@ -102,7 +102,8 @@ select revision from hooks_revision;
 update hooks_revision set revision = revision + 1;
 
 -- due
--- Jumps from hook to hook in the index, so that its cost does not grow with the backlog.
+-- Jumps from hook to hook in the index, so that its cost does not grow with the backlog. The row without
+-- a hook is the time of the look.
 with recursive lanes (hook_id) as (
   (select hook_id from deliveries where due_at_ms is not null order by hook_id limit 1)
   union all
@@ -116,7 +117,7 @@ with recursive lanes (hook_id) as (
   from lanes
   where lanes.hook_id is not null
 )
-select lanes.hook_id, classes.traffic, earliest.due_at_ms - embarc_now_ms($1)
+select lanes.hook_id, classes.traffic, earliest.due_at_ms
 from
   lanes
   cross join (values (0::smallint), (1::smallint), (2::smallint)) classes (traffic)
@@ -127,7 +128,24 @@ from
     order by d.due_at_ms
     limit 1
   ) earliest
-where lanes.hook_id is not null;
+where lanes.hook_id is not null
+union all
+select null, null, coalesce($1::bigint, (extract(epoch from statement_timestamp()) * 1000)::bigint);
+
+-- due_since
+-- The same of known lanes, from where their living rows begin.
+select wanted.hook_id, wanted.traffic, earliest.due_at_ms
+from
+  unnest($2::bigint[], $3::smallint[], $4::bigint[]) wanted (hook_id, traffic, floor_ms)
+  cross join lateral (
+    select d.due_at_ms
+    from deliveries d
+    where d.hook_id = wanted.hook_id and d.traffic = wanted.traffic and d.due_at_ms >= wanted.floor_ms
+    order by d.due_at_ms
+    limit 1
+  ) earliest
+union all
+select null, null, coalesce($1::bigint, (extract(epoch from statement_timestamp()) * 1000)::bigint);
 
 -- claim
 -- Each hook's and class's own few, past those that another claim has locked. Equal due times go in the order of
@@ -139,14 +157,14 @@ with
     select d.*
     from
       clock,
-      unnest($2::bigint[], $3::smallint[], $4::int[]) wanted (hook_id, traffic, at_most)
+      unnest($2::bigint[], $3::smallint[], $4::int[], $9::bigint[]) wanted (hook_id, traffic, at_most, floor_ms)
       cross join lateral (
         select
           d.tenant, d.event_key, d.hook_id, d.traffic, d.due_at_ms, d.lease_token, d.failures,
           d.attempts + (d.lease_token is not null)::int as attempts
         from deliveries d
         where d.hook_id = wanted.hook_id and d.traffic = wanted.traffic
-          and d.due_at_ms is not null and d.due_at_ms <= clock.now_ms
+          and d.due_at_ms >= wanted.floor_ms and d.due_at_ms <= clock.now_ms
           and (
             d.order_key is null
             or not exists (

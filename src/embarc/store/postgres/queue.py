@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from embarc.store.postgres.connections import (
     unavailable,
 )
 from embarc.store.postgres.database import Database
+from embarc.store.postgres.floors import Floors
 from embarc.store.postgres.groups import Groups
 from embarc.store.postgres.publications import Publishing
 
@@ -35,6 +37,7 @@ class StoreQueue(Database):
 
     def __init__(self, address: Address, clock: Callable[[], float] | None) -> None:
         super().__init__(address, clock)
+        self._floors = Floors()
         self._publishing = Publishing(self._queue, self._sql, self._now)
         self._publications: Groups[tuple[Publication, float], Receipt | TimestampTaken | Stale] = Groups(
             self._publishing.run,
@@ -51,9 +54,24 @@ class StoreQueue(Database):
         return await self._publications.submit((publication, lease_seconds))
 
     async def due(self) -> Sequence[Due]:
+        began = time.monotonic()
+        looked = self._floors.lanes(began)
+        if looked is None:
+            rows = await self._ask("due", self._now())
+        else:
+            lanes = list(looked)
+            columns = ([hook_id for hook_id, _ in lanes], [traffic.value for _, traffic in lanes])
+            rows = await self._ask(
+                "due_since", self._now(), *columns, [self._floors.of(one) for one in lanes]
+            )
+        found = {
+            (hook_id, Traffic(traffic)): at_ms for hook_id, traffic, at_ms in rows if hook_id is not None
+        }
+        now_ms = next(at_ms for hook_id, _, at_ms in rows if hook_id is None)
+        self._floors.learn(found.items(), looked, now_ms, began, time.monotonic())
         return [
-            Due(hook_id=hook_id, traffic=Traffic(traffic), in_seconds=in_ms / 1000)
-            for hook_id, traffic, in_ms in await self._ask("due", self._now())
+            Due(hook_id=hook_id, traffic=traffic, in_seconds=(due_at_ms - now_ms) / 1000)
+            for (hook_id, traffic), due_at_ms in found.items()
         ]
 
     async def claim(
@@ -68,6 +86,7 @@ class StoreQueue(Database):
             lease_token,
             Result.LOST.value,
             Result.LOST.meaning,
+            [self._floors.of(lane) for lane in wanted],
         )
         return [
             Claim(

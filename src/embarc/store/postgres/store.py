@@ -90,7 +90,10 @@ class PostgresStore(StoreQueue, StoreLog, StoreDays, StoreAccess, StoreKinds, St
         return found[0] if found else None
 
     async def list_hooks(self, tenant: str | None = None) -> Sequence[Hook]:
-        return await self._hooks("list_hooks", tenant)
+        found = await self._hooks("list_hooks", tenant)
+        if tenant is None:
+            self._floors.know_hooks(hook.id for hook in found)
+        return found
 
     async def hooks_revision(self) -> int:
         return int((await self._rows("hooks_revision"))[0][0])
