@@ -1,4 +1,4 @@
-"""PostgreSQL for whichever test asks for it: one server for all of them, a database for each."""
+"""PostgreSQL for whichever test asks for it: one server for all of them, a database for each. Properties are not timed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from embarc.testing.postgres import Databases, PostgresServer, given_url
+
+# How long an example takes says nothing on a machine that others use too.
+settings.register_profile("embarc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("embarc")
 
 
 @pytest.fixture(scope="session")

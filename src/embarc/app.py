@@ -195,7 +195,7 @@ class Service:
             sandbox = build_sandbox(sandbox_path(settings), wake=lambda: _wake(woken))
             relay = Relay(
                 SqliteSource(sandbox.outbox_path),
-                submitting(publisher.publish),
+                submitting(publisher.publish, kinds.admit),
                 observer,
                 idle_seconds=SANDBOX_IDLE_SECONDS,
             )
@@ -206,6 +206,7 @@ class Service:
             metrics.share()
             # What another process has changed; whoever changes something here has read it already.
             if len(members.members) > 1 and await registry.catch_up(await store.hooks_revision()):
+                access.forget()
                 dispatcher.look()
                 pruner.wake()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from embarc.core.errors import SettingsError
 from embarc.core.hook_config import parse_endpoint
@@ -20,7 +21,16 @@ from embarc.store.postgres.distribute import distribution
 from embarc.store.sqlite.store import SqliteStore
 from embarc.store.vault import Vault
 
-__all__ = ["database_path", "distribution", "is_postgres", "key_of", "migrate", "open_store", "sandbox_path"]
+__all__ = [
+    "database_path",
+    "distribution",
+    "is_postgres",
+    "key_of",
+    "migrate",
+    "open_store",
+    "sandbox_path",
+    "shown",
+]
 
 SQLITE_PREFIX = "sqlite:///"
 POSTGRES_SCHEMES = ("postgresql", "postgres")
@@ -59,14 +69,14 @@ async def migrate(store: str, *, dry_run: bool) -> Sequence[Migration]:
     return await postgres.migrate(store, dry_run=dry_run)
 
 
-def key_of(settings: Settings) -> WrappingKey:
-    """The installation's key; made beside the embedded database, or in the working directory for a store in PostgreSQL,
-    where nothing else is set. Raises `SettingsError`."""
+def key_of(settings: Settings, *, may_make: bool = True) -> WrappingKey:
+    """The installation's key; made beside a new embedded database, or in the working directory for a store in PostgreSQL,
+    where nothing else is set and it may be. Raises `SettingsError`."""
     if is_postgres(settings.store):
-        beside, may_make = KEY_FILE, True
+        beside = KEY_FILE
     else:
         database = database_path(settings.store)
-        beside, may_make = database.with_name(database.name + ".key"), not database.exists()
+        beside, may_make = database.with_name(database.name + ".key"), may_make and not database.exists()
     return choose_key(
         key=settings.key,
         key_file=settings.key_file,
@@ -92,6 +102,13 @@ def is_postgres(url: str) -> bool:
     if importlib.util.find_spec("asyncpg") is None:
         raise SettingsError("A PostgreSQL store needs its driver: install `embarc[server,postgres]`.")
     return True
+
+
+def shown(url: str) -> str:
+    """A store's URL as it may be told: without a password, and without options, which may hold one."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit((parts.scheme, user.partition(":")[0] + at + host, parts.path, "", ""))
 
 
 def database_path(url: str) -> Path:

@@ -7,33 +7,62 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embarc.core.access import AuditEntry, AuditHead, broken_links
-from embarc.core.errors import SettingsError
-from embarc.core.findings import Finding
+from embarc.core.errors import SettingsError, StoreUnavailable
+from embarc.core.findings import Finding, installation_key
+from embarc.core.hook_config import parse_endpoint
 from embarc.core.members import NUMBER_BITS, Member
 from embarc.engine.access import Access
 from embarc.observe import Observer
 from embarc.settings import Settings
 from embarc.store.base import DataKey, Store
-from embarc.store.keys import CommandKey, KeyFile, WrappingKey
+from embarc.store.copying import PAGE_ROWS, TABLES, Compared, Table
+from embarc.store.keys import CannotOpen, CommandKey, KeyFile, WrappingKey
 from embarc.store.sqlite import doctor as sqlite_doctor
 from embarc.store.sqlite.access import read_audits
+from embarc.store.sqlite.copying import Source
 from embarc.store.sqlite.keys import read_data_keys
+from embarc.store.sqlite.moved import Moved
 from embarc.store.vault import Vault
-from embarc.stores import database_path, is_postgres, key_of, open_store
+from embarc.stores import database_path, is_postgres, key_of, open_store, shown
+
+if TYPE_CHECKING:  # its driver is imported where it is needed
+    from embarc.store.postgres.copying import Target
 
 ALIVE_SECONDS = 5.0
 """A process that has shown itself in this time is taken to run."""
 
 
 async def examine(settings: Settings, *, deep: bool) -> list[Finding]:
-    """What there is to tell about the store, beside whatever has it open. Raises `SettingsError`."""
-    return await asyncio.to_thread(sqlite_doctor.examine, database_path(settings.store), deep=deep)
+    """What there is to tell about the store, beside whatever has it open; `deep` reads an embedded one as a whole.
+
+    Raises `SettingsError` where the URL leads nowhere, `MigrationError` where the store is too new.
+    """
+    if is_postgres(settings.store):
+        from embarc.store.postgres import doctor as postgres_doctor
+
+        found = await postgres_doctor.examine(settings.store, alive_seconds=ALIVE_SECONDS)
+    else:
+        found = await asyncio.to_thread(sqlite_doctor.examine, database_path(settings.store), deep=deep)
+    return [*found, *await _examine_key(settings)]
+
+
+async def _examine_key(settings: Settings) -> list[Finding]:
+    try:
+        keys = await list_keys(settings)
+    except (SettingsError, StoreUnavailable):
+        return []  # there is nothing to open yet, which was told already
+    try:
+        await Vault(key_of(settings, may_make=False)).learn(keys)
+    except (SettingsError, CannotOpen) as error:
+        return [installation_key(len(keys), str(error))]
+    return [installation_key(len(keys), "")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +146,93 @@ async def rotate_data_keys(settings: Settings) -> tuple[int, int]:
     """
     async with _store(settings) as (store, vault):
         return await vault.rotate_data_keys(store)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """What became of a copy."""
+
+    compared: Sequence[Compared]
+    replaced: int
+    """Texts that held a NUL, which the target cannot store: it stands as U+FFFD there."""
+    key_file: Path | None
+    """The file beside the source with the key that services on the target need too, where it is in none of the settings."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything is there."""
+        return all(one.is_equal for one in self.compared)
+
+
+async def copy_store(
+    settings: Settings,
+    target_url: str,
+    *,
+    on_page: Callable[[str, int, int], None],
+    page_rows: int = PAGE_ROWS,
+) -> Copied:
+    """Copy the store of these settings into an empty PostgreSQL database, or go on with that where it was interrupted.
+
+    No service may use either. From the first page on none starts on the source any more; on the target none does until
+    everything is there. `on_page` is told a table, how many of its rows are there, and of how many. Raises `SettingsError`,
+    `CannotOpen` where the key is not the source's, `StoreUnavailable`.
+    """
+    if is_postgres(settings.store) or not is_postgres(target_url):
+        raise SettingsError(
+            "A copy goes from `sqlite:///PATH` to `postgresql://USER@HOST/DATABASE`. From one PostgreSQL to another, pg_dump "
+            "copies everything."
+        )
+    from embarc.store.postgres.copying import Target
+
+    path = _existing(settings)
+    vault = Vault(key_of(settings))
+    source = await Source.open(path, parse_endpoint=parse_endpoint, vault=vault)
+    try:
+        moved = source.moved()
+        copy_id = moved.copy_id if moved else secrets.token_hex(8)
+        target = await Target.open(target_url)
+        try:
+            facts = await source.facts()
+            mark = Moved(copy_id=copy_id, target=shown(target_url), is_complete=False)
+            if not await target.check_free(copy_id, alive_seconds=ALIVE_SECONDS):
+                source.mark(mark)
+                await target.begin(copy_id, str(path), facts)
+                for table in TABLES:
+                    await _copy_table(source, target, table, on_page, page_rows)
+            compared = await _compare(source, target)
+            if all(one.is_equal for one in compared):
+                await target.finish(facts)
+                source.mark(replace(mark, is_complete=True))
+        finally:
+            await target.close()
+    finally:
+        await source.close()
+    beside = vault.wrapping.path if isinstance(vault.wrapping, KeyFile) and not settings.key_file else None
+    return Copied(compared=compared, replaced=target.replaced, key_file=beside)
+
+
+async def _copy_table(
+    source: Source, target: Target, table: Table, on_page: Callable[[str, int, int], None], page_rows: int
+) -> None:
+    done, after = target.reached(table)
+    total = await source.count(table)
+    on_page(table.name, done, total)
+    page = await source.page(table, after, limit=page_rows)
+    while page is not None:
+        # One page is read while the one before it is written.
+        _, following = await asyncio.gather(
+            target.write(table, page), source.page(table, page.reached, limit=page_rows)
+        )
+        done += len(page.rows)
+        on_page(table.name, done, total)
+        page = following
+
+
+async def _compare(source: Source, target: Target) -> Sequence[Compared]:
+    there = await target.counts()
+    here = {table.name: await source.count(table) for table in TABLES}
+    here["event_times"] = await source.count_times()
+    return [Compared(table=name, source=count, target=there[name]) for name, count in here.items()]
 
 
 async def set_password(settings: Settings, username: str, password: str, tenant: str) -> None:

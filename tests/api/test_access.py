@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from datetime import UTC, datetime, timedelta
@@ -206,17 +207,34 @@ async def test_every_change_is_in_the_audit_log_without_a_secret(
     assert "Password" in entries[6]["after"]["fingerprints"]
 
 
-async def test_an_unknown_user_costs_the_work_of_a_wrong_password(
-    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    verified: list[str] = []
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hashes that passwords were verified with."""
+    found: list[str] = []
     verify = PasswordHasher.verify
 
     def counted(hasher: PasswordHasher, given: str | bytes, password: str | bytes) -> Any:
-        verified.append(str(given))
+        found.append(str(given))
         return verify(hasher, given, password)
 
     monkeypatch.setattr(PasswordHasher, "verify", counted)
+    return found
+
+
+async def test_many_who_come_at_once_with_one_credential_cost_one_hash(
+    service: Service, verified: list[str]
+) -> None:
+    right, wrong = Client(service.app, "admin", PASSWORD), Client(service.app, "admin", "wrong")
+
+    answers = await asyncio.gather(*(one.call("GET", "hooks") for one in (right, wrong) * 20))
+
+    assert len(verified) == 2
+    assert [answer.status for answer in answers] == [200, 401] * 20
+
+
+async def test_an_unknown_user_costs_the_work_of_a_wrong_password(
+    service: Service, client: Client, verified: list[str]
+) -> None:
     answers = [
         await Client(service.app, username, "wrong").call("GET", "hooks")
         for username in ("admin", "nobody", "nobody-else")

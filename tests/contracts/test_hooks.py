@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from embarc.core.access import User
+from embarc.core.access import ApiKey, User
 from embarc.core.deliveries import State
 from embarc.core.hooks import SigningSecret
 from embarc.core.submissions import Receipt
@@ -152,3 +152,34 @@ async def test_a_user_name_is_given_once_in_a_tenant(store: Store) -> None:
     assert await store.get_user("other", "admin") is None
     assert await store.add_user(user) is None
     assert await store.has_users()
+
+
+async def test_whoever_remembers_a_credential_notices_that_it_was_taken_back(store: Store) -> None:
+    key = ApiKey(
+        tenant="default", key_id="k", name="n", digest=b"d", permissions=frozenset(), created_by="admin"
+    )
+    await store.add_api_key(key)
+    user = await store.add_user(
+        User(
+            tenant="default",
+            id=0,
+            username="jane",
+            full_name="Jane",
+            office_id=1,
+            permissions=frozenset(),
+            password_hash="h",
+        )
+    )
+    assert user is not None
+    revisions = [await store.hooks_revision()]
+
+    await store.revoke_api_key("default", "k")
+    revisions.append(await store.hooks_revision())
+    await store.replace_user(replace(user, password_hash="another"))
+    revisions.append(await store.hooks_revision())
+    await store.remove_user("default", user.id)
+    revisions.append(await store.hooks_revision())
+    await store.remove_user("default", user.id)
+
+    assert len(set(revisions)) == 4
+    assert await store.hooks_revision() == revisions[-1]

@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from embarc.core.findings import Level
+from embarc.settings import Settings
+from embarc.testing.engine import EngineLab
 from embarc.testing.process import ServiceProcess
+from embarc.upkeep import examine
 
 
 def doctor(store: Path, *options: str) -> tuple[int, dict[str, Any]]:
@@ -41,6 +45,7 @@ def test_a_running_service_is_looked_over_without_disturbing_it(tmp_path: Path) 
         assert by_name["integrity"]["told"] == "ok"
         assert by_name["schema"]["told"] == "up to date"
         assert by_name["failing hooks"]["told"] == "none"
+        assert by_name["key"]["told"].startswith("opens ")
         assert code == max({"OK": 0, "WARNING": 1, "CRITICAL": 2}[one["level"]] for one in found["findings"])
     finally:
         service.stop()
@@ -51,3 +56,16 @@ def test_a_database_that_is_not_there_is_critical(tmp_path: Path) -> None:
 
     assert code == 2
     assert "there is no database" in found["findings"][0]["told"]
+
+
+async def test_a_key_that_does_not_open_what_is_sealed_is_critical(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'embarc.db'}"
+    engine = await EngineLab(url).start()
+    await engine.stop()
+
+    (key,) = [
+        one for one in await examine(Settings(store=url, key="11" * 32), deep=False) if one.name == "key"
+    ]
+
+    assert key.level is Level.CRITICAL
+    assert "are protected by the key" in key.told

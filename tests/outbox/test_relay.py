@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embarc.core.errors import SettingsError, StoreUnavailable
+from embarc.core.events import EventKind
 from embarc.core.submissions import Receipt, Submission
 from embarc.inlets.outboxes import open_source, shown
 from embarc.inlets.relay import NotNow, OutboxRow, Relay
 from embarc.inlets.submitting import submitting
 from embarc.observe import Observer
 from embarc.outbox import OutboxEvent, emit
+from embarc.store.base import EventFilter
+from embarc.testing.engine import EngineLab
 
 from .conftest import Database
 
@@ -347,17 +351,21 @@ async def test_stopping_leaves_what_was_not_begun(sqlite: Database) -> None:
 
 
 class Engine:
-    """The engine's publish."""
+    """The engine's publish, and a catalogue to which every kind may be added."""
 
     def __init__(self) -> None:
         self.submissions: list[Submission] = []
         self.error: Exception | None = None
+        self.submit = submitting(self.publish, self.admit)
 
     async def publish(self, submission: Submission) -> Receipt:
         if self.error:
             raise self.error
         self.submissions.append(submission)
         return Receipt(event_ids=("evt_x",), deliveries=0)
+
+    async def admit(self, tenant: str, kind: EventKind) -> EventKind:
+        return kind
 
 
 def row_of(body: str) -> OutboxRow:
@@ -367,7 +375,7 @@ def row_of(body: str) -> OutboxRow:
 async def test_a_row_becomes_a_submission_with_its_id_as_key() -> None:
     engine = Engine()
 
-    assert await submitting(engine.publish)(row_of(event(17, 5).json())) is None
+    assert await engine.submit(row_of(event(17, 5).json())) is None
 
     (submission,) = engine.submissions
     assert (submission.tenant, submission.idempotency_key) == ("acme", "outbox:a1")
@@ -389,7 +397,7 @@ async def test_a_row_becomes_a_submission_with_its_id_as_key() -> None:
 async def test_what_embarc_can_never_take_is_refused_with_a_reason(body: str) -> None:
     engine = Engine()
 
-    assert await submitting(engine.publish)(row_of(body))
+    assert await engine.submit(row_of(body))
 
     assert engine.submissions == []
 
@@ -399,9 +407,32 @@ async def test_a_store_that_cannot_commit_is_back_pressure() -> None:
     engine.error = StoreUnavailable(retry_after_seconds=7)
 
     with pytest.raises(NotNow) as caught:
-        await submitting(engine.publish)(row_of(event(1).json()))
+        await engine.submit(row_of(event(1).json()))
 
     assert caught.value.retry_after_seconds == 7
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_a_kind_that_nobody_knows_is_refused_or_learnt_as_by_http(
+    tmp_path: Path, *, is_open: bool
+) -> None:
+    engine = await EngineLab(f"sqlite:///{tmp_path / 'embarc.db'}", is_open_catalogue=is_open).start()
+    submit = submitting(engine.publisher.publish, engine.kinds.admit)
+    body = event(17, action_name="REPAYMANT").json()
+
+    reason = await submit(row_of(body))
+    events, _ = await engine.reader.events("acme", EventFilter(), None, 10)
+    catalogue = await engine.kinds.catalogue("acme")
+    await engine.stop()
+
+    if is_open:
+        assert reason is None
+        assert [str(record.event.kind) for record in events] == ["LOAN.REPAYMANT"]
+        assert catalogue.named("LOAN.REPAYMANT") is not None
+    else:
+        assert reason is not None
+        assert "There is no event LOAN.REPAYMANT. Did you mean LOAN.REPAYMENT?" in reason
+        assert events == []
 
 
 @pytest.mark.parametrize("url", ["oracle://x/y", "sqlite://", "embarc.db"])

@@ -12,6 +12,7 @@ import uvloop
 from embarc import __version__
 from embarc.cli.failing import fail
 from embarc.cli.sandbox import app as sandbox_app
+from embarc.cli.store import app as store_app
 from embarc.cli.upkeep import audit, keys, operators
 from embarc.core.errors import EmbarcError
 from embarc.settings import load_settings
@@ -162,7 +163,10 @@ def doctor(
         str | None, typer.Option(help="The store's URL.  [env: EMBARC_STORE; sqlite:///embarc.db]")
     ] = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Read the whole database for its integrity; takes a while.")
+        bool,
+        typer.Option(
+            "--deep", help="Read the whole of an embedded database for its integrity; takes a while."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
@@ -181,6 +185,7 @@ app.add_typer(audit, name="audit")
 app.add_typer(keys, name="keys")
 app.add_typer(operators, name="operators")
 app.add_typer(sandbox_app, name="sandbox")
+app.add_typer(store_app, name="store")
 
 
 @app.command()

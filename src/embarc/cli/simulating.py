@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from embarc.sandbox.simulate import Api, Command, Played, Scale, make_plan, play
+from embarc.sandbox.simulate import Answer, Api, Command, Played, Scale, make_plan, play
 
 
 async def simulate_portfolio(scale: Scale, *, rate: float, url: str, user: str, password: str) -> Played:
@@ -28,7 +28,7 @@ async def simulate_portfolio(scale: Scale, *, rate: float, url: str, user: str, 
         with Progress(*columns, console=console, transient=True) as progress:
             task = progress.add_task("", total=len(commands))
 
-            def on_done(command: Command) -> None:
+            def on_done(command: Command, answer: Answer | None) -> None:
                 progress.update(task, advance=1, description=f"{command.day:%d %B %Y}")
 
             played = await play(api, commands, rate=rate, on_done=on_done)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -128,3 +128,169 @@ def migrations(pending: Sequence[str]) -> Finding:
         level=Level.WARNING,
         advice="Run `embarc migrate`, or start this version of the service.",
     )
+
+
+_DURABLE = {
+    "fsync": "an accepted event may be lost, and the database damaged, when the machine loses power",
+    "full_page_writes": "the database may be damaged when the machine loses power",
+    "synchronous_commit": "an accepted event may be lost when the server crashes",
+}
+DURABILITY_SETTINGS = tuple(_DURABLE)
+"""Settings of PostgreSQL that an accepted event hangs on."""
+
+
+def durability(settings: Mapping[str, str]) -> Finding:
+    """What PostgreSQL promises about a commit, by `DURABILITY_SETTINGS`."""
+    off = [name for name in _DURABLE if settings.get(name) == "off"]
+    if not off:
+        told = ", ".join(f"{name} {settings.get(name, 'unknown')}" for name in _DURABLE)
+        return Finding(name="durability", told=told)
+    return Finding(
+        name="durability",
+        told="; ".join(f"{name} is off: {_DURABLE[name]}" for name in off),
+        level=Level.CRITICAL,
+        advice=f"Set {' and '.join(off)} to on, in postgresql.conf and for this role and database, and reload.",
+    )
+
+
+def standbys(
+    states: Sequence[tuple[str, str]], *, is_standby: bool = False, wants_synchronous: bool = False
+) -> Finding:
+    """The standbys by name, each `sync`, `quorum`, `potential` or `async`; and whether this server is one itself."""
+    if is_standby:
+        return Finding(
+            name="standby",
+            told="this server is a standby: it accepts nothing",
+            level=Level.CRITICAL,
+            advice="Name the primary in the store's URL, or all hosts and target_session_attrs=read-write.",
+        )
+    if wants_synchronous and not any(state in ("sync", "quorum") for _, state in states):
+        return Finding(
+            name="standby",
+            told="a synchronous standby is asked for and none is connected: commits wait for it",
+            level=Level.CRITICAL,
+            advice="Bring the standby back, or take it out of synchronous_standby_names and reload.",
+        )
+    if not states:
+        return Finding(name="standby", told="none: what is accepted is on one machine")
+    return Finding(name="standby", told=", ".join(f"{name} {state}" for name, state in states))
+
+
+def oldest_transaction(held: Sequence[tuple[str, float]], *, sees_all: bool = True) -> Finding:
+    """Who keeps dead rows from being cleared away, and for how many seconds; the longest first."""
+    unseen = "" if sees_all else " (of this role's own; grant it pg_read_all_stats to see the others)"
+    if not held:
+        return Finding(name="oldest transaction", told="none is open" + unseen)
+    holder, seconds = held[0]
+    others = f" and {len(held) - 1} younger" if len(held) > 1 else ""
+    return graded(
+        "oldest transaction",
+        f"{holder} for {seconds:.0f} s{others}{unseen}",
+        seconds,
+        warning=300,
+        critical=3600,
+        advice="Nothing is cleared away meanwhile, and claims become slower. End it: select pg_terminate_backend(PROCESS), "
+        "or rollback prepared 'NAME'.",
+    )
+
+
+def replication_slot(name: str, transactions: int, log_bytes: int, *, is_active: bool) -> Finding:
+    """What a slot keeps: the dead rows of so many transactions, and so many bytes of the log."""
+    told = f"{name} keeps {log_bytes / _MEGABYTE:,.0f} MB of log and the dead rows of {transactions:,} transactions"
+    share = max(transactions / 1_000_000, log_bytes / (1024 * _MEGABYTE))
+    return graded(
+        "replication slot",
+        told + ("" if is_active else ", and nobody reads it"),
+        share,
+        warning=1,
+        critical=16,
+        advice=f"Bring its reader back, or give it up: select pg_drop_replication_slot('{name}').",
+    )
+
+
+def dead_rows(table: str, live: int, dead: int) -> Finding:
+    """Rows of a hot table that are dead and not cleared away yet. Few of many are no trouble, nor are many of few."""
+    told = f"{table}: {dead:,} dead, {live:,} live"
+    share = dead / max(live, 1)
+    level = Level.OK
+    if dead >= 1_000_000 and share >= 2:
+        level = Level.CRITICAL
+    elif dead >= 100_000 and share >= 1:
+        level = Level.WARNING
+    return Finding(
+        name="dead rows",
+        told=told,
+        level=level,
+        advice=f"Is a transaction open for long, or autovacuum too slow? Then: vacuum {table}."
+        if level
+        else "",
+    )
+
+
+def partitions(table: str, days_ahead: int, *, has_missed: bool, alarm_days: int) -> Finding:
+    """How many days ahead there are partitions, and whether new rows have gone to the rest for want of one."""
+    if has_missed:
+        return Finding(
+            name="partitions",
+            told=f"new rows of {table} are in {table}_rest: their day has no partition",
+            level=Level.WARNING,
+            advice="A running service makes days and moves the rows into them. If it does not, its log tells why: store.alarm.",
+        )
+    if days_ahead >= alarm_days:
+        return Finding(name="partitions", told=f"{table} has {days_ahead} days ahead")
+    return Finding(
+        name="partitions",
+        told=f"{table} has {max(days_ahead, 0)} days ahead",
+        level=Level.CRITICAL if days_ahead < 0 else Level.WARNING,
+        advice="Start a service: it makes days ahead. If one runs, its log tells why it cannot: store.alarm.",
+    )
+
+
+def autovacuum(settings: Mapping[str, str]) -> Finding:
+    """Whether the server clears dead rows away by itself: `autovacuum` and `track_counts`."""
+    off = [name for name in ("autovacuum", "track_counts") if settings.get(name) == "off"]
+    if not off:
+        return Finding(name="autovacuum", told="on")
+    return Finding(
+        name="autovacuum",
+        told=f"{' and '.join(off)} off",
+        level=Level.CRITICAL,
+        advice="The queue's table grows with every delivery. Set it to on and reload.",
+    )
+
+
+def connections(used: int, most: int) -> Finding:
+    """How many of the server's connections are taken."""
+    return graded(
+        "connections",
+        f"{used} of {most}",
+        used / max(most, 1),
+        warning=0.8,
+        critical=0.95,
+        advice="Lower `?connections=` of the store's URL, put a pooler in between, or raise max_connections.",
+    )
+
+
+def members(names: Sequence[str], dispatching: int, overdue_seconds: float | None) -> Finding:
+    """The processes that are alive, how many of them send, and for how long something has been due, None where nothing is."""
+    told = f"{len(names)} alive: {', '.join(names)}" if names else "none alive"
+    if dispatching or overdue_seconds is None or overdue_seconds < 0:
+        return Finding(name="processes", told=told)
+    return Finding(
+        name="processes",
+        told=f"{told}; none of them sends, and something has been due for {overdue_seconds:.0f} s",
+        level=Level.CRITICAL,
+        advice="Start `embarc serve` with the role `all` or `dispatch`.",
+    )
+
+
+def installation_key(data_keys: int, problem: str) -> Finding:
+    """Whether the key that is set opens the data keys; `problem` says why not."""
+    if problem:
+        return Finding(
+            name="key",
+            told=problem,
+            level=Level.CRITICAL,
+            advice="No service starts with these settings. `embarc keys show` tells which key is asked for.",
+        )
+    return Finding(name="key", told=f"opens {data_keys} data keys" if data_keys else "nothing is sealed yet")

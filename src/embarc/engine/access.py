@@ -48,6 +48,7 @@ class Access:
         self._nobodys_hash = ""
         self._pepper = os.urandom(32)
         self._accepted: dict[bytes, tuple[Caller, float]] = {}
+        self._checking: dict[tuple[bytes, str], asyncio.Task[tuple[Caller, float]]] = {}
 
     async def authenticate(self, headers: Mapping[str, str], client: str = "") -> Caller:
         """The caller behind an `Authorization` header that came from the address `client`.
@@ -132,16 +133,33 @@ class Access:
         remembered = self._accepted.get(digest)
         if remembered and self._monotonic() < remembered[1]:
             return remembered[0]
-        scheme, _, credential = authorization.partition(" ")
-        if scheme.lower() == "bearer":
-            caller, seconds = await self._key_holder(credential.strip(), client)
-        else:
-            username, password = _basic(authorization)
-            caller, seconds = await self.sign_in(username, password, client, tenant), _REMEMBER_SECONDS
+        caller, seconds = await self._check_once((digest, client), authorization, tenant)
         while len(self._accepted) >= _REMEMBER:
             del self._accepted[next(iter(self._accepted))]
         self._accepted[digest] = (caller, self._monotonic() + seconds)
         return caller
+
+    async def _check_once(
+        self, whose: tuple[bytes, str], authorization: str, tenant: str
+    ) -> tuple[Caller, float]:
+        """The check of this credential from this address: of all who wait for one at a time there is one.
+
+        Otherwise each connection of a busy client would cost a hash after a restart, and none be answered for seconds.
+        """
+        checking = self._checking.get(whose)
+        if checking is None:
+            checking = asyncio.create_task(self._check(authorization, whose[1], tenant))
+            self._checking[whose] = checking
+            checking.add_done_callback(lambda _: self._checking.pop(whose))
+        return await asyncio.shield(checking)  # whoever goes away does not take it from the others
+
+    async def _check(self, authorization: str, client: str, tenant: str) -> tuple[Caller, float]:
+        """The caller, and for how many seconds that may be remembered."""
+        scheme, _, credential = authorization.partition(" ")
+        if scheme.lower() == "bearer":
+            return await self._key_holder(credential.strip(), client)
+        username, password = _basic(authorization)
+        return await self.sign_in(username, password, client, tenant), _REMEMBER_SECONDS
 
     async def sign_in(
         self, username: str, password: str, client: str = "", tenant: str = DEFAULT_TENANT

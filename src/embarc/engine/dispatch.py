@@ -254,6 +254,9 @@ class Dispatcher:
         wanted: dict[str, dict[int, dict[Traffic, int]]] = {}
         page = min(CLAIM_PAGE, HELD_IN_ALL - self._held_in_all)
         found = await self._store.due()
+        if found:
+            # Another process may have changed a hook: what it accepted after that is not sent as the hook was before.
+            await self._registry.catch_up(await self._store.hooks_revision())
         self._close_lanes()
         for lane in self._lanes.values():
             lane.has_backlog = False

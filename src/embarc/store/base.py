@@ -300,7 +300,8 @@ class Store(DataKeys, Protocol):
         ...
 
     async def hooks_revision(self) -> int:
-        """A number that is another one after every change of a hook, whoever made it."""
+        """A number that is another one after every change of a hook, whoever made it, and after a credential was taken back or
+        an operator changed."""
         ...
 
     # -- the log -----------------------------------------------------------------------------------------------

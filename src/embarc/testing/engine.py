@@ -95,10 +95,12 @@ class EngineLab:
         policy = self.policy
         self.transport = CurlTransport(policy=policy, resolver=self.names)
         self.registry = Registry(self.store)
-        kinds = Kinds(self.store, load_catalogue(), observe=self.observer, is_open=self.is_open_catalogue)
+        self.kinds = Kinds(
+            self.store, load_catalogue(), observe=self.observer, is_open=self.is_open_catalogue
+        )
         self.hooks = Hooks(
             self.store,
-            kinds,
+            self.kinds,
             UrlChecker(policy, self.names),
             on_change=self.registry.refresh,
             clock=self.now,

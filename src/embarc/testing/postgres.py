@@ -156,11 +156,11 @@ class Databases:
         return self._of(name)
 
     async def empty(self) -> str:
-        """The URL of a new database without anything in it."""
-        name = f"embarc_{secrets.token_hex(8)}"
+        """The URL of a new database with nothing in it."""
         connection = await asyncpg.connect(self.url)
         try:
-            await connection.execute(f"create database {name}")
+            name = f"embarc_{secrets.token_hex(8)}"
+            await connection.execute(f"create database {name} strategy wal_log")
         finally:
             await connection.close()
         return self._of(name)

@@ -6,10 +6,13 @@ import asyncio
 import bisect
 import json
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
+_SAMPLED_EACH = 20
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+_REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 
 @dataclass(slots=True)
@@ -21,6 +24,8 @@ class Watched:
     first: list[tuple[float, str, dict[str, object]]] = field(default_factory=list)
     """Time, id and payload of each first arrival, in their order."""
     times: list[float] = field(default_factory=list)
+    samples: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
+    """Headers, by name in small letters, and body of some first arrivals."""
     in_flight: int = 0
     most_in_flight: int = 0
 
@@ -39,10 +44,14 @@ class Watched:
 
 
 class WatchingReceiver:
-    """Answers 200 to everything after `work_seconds`. `async with WatchingReceiver() as receiver`."""
+    """Answers 200 to everything after `work_seconds`. `async with WatchingReceiver() as receiver`.
 
-    def __init__(self, work_seconds: float = 0.0) -> None:
+    What `refuses` says yes to is answered 503 at once, and has not arrived.
+    """
+
+    def __init__(self, work_seconds: float = 0.0, refuses: Callable[[], bool] = lambda: False) -> None:
         self.work_seconds = work_seconds
+        self.refuses = refuses
         self.paths: dict[str, Watched] = defaultdict(Watched)
         self.changed = asyncio.Event()
         self._server: asyncio.Server
@@ -87,21 +96,27 @@ class _Connection(asyncio.Protocol):
         if end < 0:
             return
         request_line, *lines = self._buffer[:end].decode("latin-1").split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines)
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         length = int(headers.get("content-length", "0"))
         if len(self._buffer) < end + 4 + length:
             return
         body = self._buffer[end + 4 : end + 4 + length]
         self._buffer = self._buffer[end + 4 + length :]
-        self._note(request_line.split(" ")[1].lstrip("/"), headers["webhook-id"], body)
+        if self._receiver.refuses():
+            self._transport.write(_REFUSAL)
+            return
+        self._note(request_line.split(" ")[1].lstrip("/"), headers, body)
 
-    def _note(self, path: str, webhook_id: str, body: bytes) -> None:
+    def _note(self, path: str, headers: Mapping[str, str], body: bytes) -> None:
         loop = asyncio.get_running_loop()
         watched = self._receiver.paths[path]
         now = loop.time()
+        webhook_id = headers["webhook-id"]
         watched.times.append(now)
         count = watched.arrived[webhook_id] = watched.arrived.get(webhook_id, 0) + 1
         if count == 1:
+            if len(watched.first) % _SAMPLED_EACH == 0:
+                watched.samples.append((headers, body))
             watched.first.append((now, webhook_id, json.loads(body)))
         watched.in_flight += 1
         watched.most_in_flight = max(watched.most_in_flight, watched.in_flight)

@@ -11,17 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from embarc.core.access import ALL_FUNCTIONS, Caller
 from embarc.observe import Observer
 from embarc.sandbox import Sandbox, build
 from embarc.testing.asgi import Answer, Client
 from embarc.web.routes import router
-
-# How long an example takes says nothing on a machine that others use too.
-settings.register_profile("lending", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("lending")
 
 TODAY = date(2026, 6, 15)
 DATES = {"dateFormat": "yyyy-MM-dd", "locale": "en"}

@@ -1,7 +1,8 @@
 """Playing a plan: every command over HTTP, several in flight, those of one client strictly in order.
 
 A refusal is an answer, counted with its code. What would need an id that was never given is not sent, and counted too.
-Only a platform that cannot be reached ends the play.
+A platform that restarts is waited for, and what it has not answered is sent again under the same key: it may have been
+carried out. Only a platform that cannot be reached ends the play.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import json
 import re
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +30,8 @@ from embarc.sandbox.simulate.plan import SETUP, Command, Due, Ref, gap
 
 IN_FLIGHT = 8
 _PATIENCE_SECONDS = 30.0
+"""How long one answer may take, and how long a platform that has answered before may be away."""
+_AGAIN_SECONDS = 0.2
 _ASK = "?associations=repaymentSchedule"
 _REASONS = ("close", "reject", "withdraw")
 _SETTLE_SECONDS = 10.0
@@ -55,10 +60,15 @@ class Answer:
         return tuple(error["userMessageGlobalisationCode"] for error in errors or ())
 
 
+OnDone = Callable[[Command, Answer | None], object]
+
+
 class Api:
     """Embarc's API as one user, over kept connections, one a thread. `close()` at the end."""
 
-    def __init__(self, url: str, user: str, password: str) -> None:
+    def __init__(
+        self, url: str, user: str, password: str, *, patience_seconds: float = _PATIENCE_SECONDS
+    ) -> None:
         try:
             parts = urlsplit(url)
             self._url, self._host, self._port = url, parts.hostname or "", parts.port
@@ -74,21 +84,31 @@ class Api:
         }
         self._own = threading.local()
         self._opened: list[http.client.HTTPConnection] = []
+        self._patience_seconds = patience_seconds
+        self._was_reached = False
 
     def call(self, method: str, path: str, body: object = None) -> Answer:
-        """One call; raises `PlayFailed` where there is no answer in JSON."""
+        """One call, whose command happens once however often it is sent; raises `PlayFailed` where there is no answer
+        in JSON: at once, or after a while where there was one to an earlier call."""
         raw = None if body is None else json.dumps(body)
-        try:
-            connection = self._connection()
-            connection.request(method, self._base + path, raw, self._headers)
-            response = connection.getresponse()
-            return Answer(response.status, json.loads(response.read()))
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = str(error) or type(error).__name__
-            raise PlayFailed(
-                f"{method} {path} got no answer at {self._url} ({reason}). "
-                "Is `embarc serve --sandbox` running there?"
-            ) from None
+        headers = self._headers if method == "GET" else self._headers | {"Idempotency-Key": uuid.uuid4().hex}
+        deadline = time.monotonic() + self._patience_seconds
+        while True:
+            is_patient = self._was_reached and time.monotonic() < deadline
+            try:
+                answer = self._exchange(method, path, raw, headers)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                if not is_patient or isinstance(error, json.JSONDecodeError):
+                    reason = str(error) or type(error).__name__
+                    raise PlayFailed(
+                        f"{method} {path} got no answer at {self._url} ({reason}). "
+                        "Is `embarc serve --sandbox` running there?"
+                    ) from None
+            else:
+                self._was_reached = True
+                if answer.status != HTTPStatus.SERVICE_UNAVAILABLE or not is_patient:
+                    return answer
+            time.sleep(_AGAIN_SECONDS)
 
     def ok(self, path: str) -> Any:
         """The JSON of a question that must be answered."""
@@ -104,10 +124,20 @@ class Api:
         for connection in self._opened:
             connection.close()
 
+    def _exchange(self, method: str, path: str, raw: str | None, headers: Mapping[str, str]) -> Answer:
+        connection = self._connection()
+        try:
+            connection.request(method, self._base + path, raw, headers)
+            response = connection.getresponse()
+            return Answer(response.status, json.loads(response.read()))
+        except BaseException:
+            connection.close()  # the next request opens it again
+            raise
+
     def _connection(self) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
         if connection is None:
-            connection = self._connect(self._host, self._port, timeout=_PATIENCE_SECONDS)
+            connection = self._connect(self._host, self._port, timeout=self._patience_seconds)
             self._own.connection = connection
             self._opened.append(connection)
         return connection
@@ -145,9 +175,10 @@ async def play(
     commands: Sequence[Command],
     *,
     rate: float,
-    on_done: Callable[[Command], object] = lambda command: None,
+    on_done: OnDone = lambda command, answer: None,
 ) -> Played:
-    """Send all of it, at most `rate` commands a second; `on_done` hears of each. Raises `PlayFailed`."""
+    """Send all of it, at most `rate` commands a second; `on_done` hears of each, with its answer, None where it was not
+    sent. Raises `PlayFailed`."""
     with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="embarc-simulate") as threads:
         try:
             return await _Play(api, threads, on_done).run(commands, rate)
@@ -156,7 +187,7 @@ async def play(
 
 
 class _Play:
-    def __init__(self, api: Api, threads: ThreadPoolExecutor, on_done: Callable[[Command], object]) -> None:
+    def __init__(self, api: Api, threads: ThreadPoolExecutor, on_done: OnDone) -> None:
         self._api = api
         self._threads = threads
         self._on_done = on_done
@@ -194,25 +225,26 @@ class _Play:
         try:
             if before:
                 await asyncio.wait([before])
-            await self._call(command)
+            answer = await self._call(command)
         finally:
             free.release()
-        self._on_done(command)
+        self._on_done(command, answer)
 
-    async def _call(self, command: Command) -> None:
+    async def _call(self, command: Command) -> Answer | None:
         try:
             path = _PLACE.sub(lambda found: str(self._ids[found[1]]), command.path)
             body = {name: await self._value(value) for name, value in command.body.items()}
         except KeyError:
             self._played.unsent[command.kind] += 1
-            return
-        answer = await self._in_thread(self._api.call, command.method, path, body)
+            return None
+        answer: Answer = await self._in_thread(self._api.call, command.method, path, body)
         if answer.status != 200:
             self._played.refused[command.kind, ", ".join(answer.codes) or str(answer.status)] += 1
-            return
+            return answer
         self._played.succeeded[command.kind] += 1
         if command.gives:
             self._ids[command.gives] = answer.json["resourceId"]
+        return answer
 
     async def _value(self, value: Any) -> Any:
         match value:

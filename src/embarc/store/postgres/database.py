@@ -58,6 +58,17 @@ class Database:
         """Whether the statement, a change that returns its rows, changed any."""
         return bool(await self._rows(query, *values))
 
+    async def _change_and_tell(self, query: str, *values: object) -> bool:
+        """Change what processes remember (a hook, who may call), and tell them that it is old."""
+
+        async def work(connection: Connection) -> bool:
+            if not await connection.fetch(self._sql[query], *values):
+                return False
+            await connection.execute(self._sql["raise_hooks_revision"])
+            return True
+
+        return await self._transaction(work)
+
     async def _filtered(
         self, query: str, conditions: list[tuple[str, Any]], limit: int, first: tuple[Any, ...] = ()
     ) -> list[Any]:

@@ -19,7 +19,7 @@ from embarc.store.postgres.connections import Connection
 from embarc.store.postgres.database import Database
 
 DAYS_AHEAD = 7
-_ALARM_DAYS = 2
+ALARM_DAYS = 2
 _LOCK_SECONDS = 1
 _READS_ALL = "set local enable_seqscan = on; set local enable_hashjoin = on"
 _MAKING_DAYS = 3
@@ -59,39 +59,73 @@ class _Day:
         return _literal(lowest_key(self.starts_ms)), _literal(lowest_key(self.ends_ms))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Horizon:
+    """A table that is divided by day, and whether that goes well."""
+
+    table: str
+    until: date
+    """The last day there is."""
+    days_ahead: int
+    has_missed: bool
+    """Whether rows of today or later are in the rest."""
+
+
 class StoreDays(Database):
     """Makes days and drops them."""
 
     async def upkeep(self) -> Sequence[str]:
-        now_ms: int = (await self._rows("now_ms", self._now()))[0][0]
-        today = _Day.at(now_ms)
-        for table in _TABLES:
-            known = {day.date for day in await self._days(table)}
-            for ahead in range(-1, DAYS_AHEAD + 1):
-                day = today.after(ahead)
-                if day.date not in known:
-                    await self._exclusively(lambda connection, t=table, d=day: _make(connection, t, d))  # type: ignore[misc] # mypy cannot infer a lambda's default
+        today = await self._today()
+        await self._make_days(today.after(-1), today)
         return await self.alarms()
 
-    async def alarms(self) -> Sequence[str]:
-        """What an operator should know about the days, a sentence each."""
-        today = _Day.at((await self._rows("now_ms", self._now()))[0][0])
-        alarms = []
+    async def make_days(self, since_ms: int) -> None:
+        """Make the days since then, for what has happened before this database was there."""
+        await self._make_days(_Day.at(since_ms), await self._today())
+
+    async def _make_days(self, first: _Day, today: _Day) -> None:
+        count = (today.after(DAYS_AHEAD).date - first.date).days + 1
+        for table in _TABLES:
+            known = {day.date for day in await self._days(table)}
+            for day in map(first.after, range(count)):
+                if day.date not in known:
+                    await self._exclusively(lambda connection, t=table, d=day: _make(connection, t, d))  # type: ignore[misc] # mypy cannot infer a lambda's default
+
+    async def _today(self) -> _Day:
+        return _Day.at((await self._rows("now_ms", self._now()))[0][0])
+
+    async def horizon(self) -> Sequence[Horizon]:
+        """How far ahead there are days, and where rows of today or later have gone to the rest nevertheless."""
+        today = await self._today()
+        found = []
         for table in _TABLES:
             days = await self._days(table)
             until = days[-1].date if days else today.after(-1).date
-            if until < today.after(_ALARM_DAYS).date:
-                alarms.append(f"The partitions of {table} end on {until}: days ahead could not be made.")
             column, since = (
                 ("timestamp_ms", str(today.starts_ms))
                 if table == _BY_TIME
                 else ("event_key", _literal(lowest_key(today.starts_ms)))
             )
-            found = await self._fetch(
+            missed = await self._fetch(
                 f"select exists (select 1 from {table}_rest where {column} >= {since})"  # noqa: S608 - our own names
             )
-            if found[0][0] and table != _BY_TIME:  # a platform's own times may lie ahead
-                alarms.append(f"New rows of {table} go to {table}_rest: their day has no partition.")
+            # A platform's own times may lie ahead.
+            has_missed = bool(missed[0][0]) and table != _BY_TIME
+            found.append(
+                Horizon(table=table, until=until, days_ahead=(until - today.date).days, has_missed=has_missed)
+            )
+        return found
+
+    async def alarms(self) -> Sequence[str]:
+        """What an operator should know about the days, a sentence each."""
+        alarms = []
+        for one in await self.horizon():
+            if one.days_ahead < ALARM_DAYS:
+                alarms.append(
+                    f"The partitions of {one.table} end on {one.until}: days ahead could not be made."
+                )
+            if one.has_missed:
+                alarms.append(f"New rows of {one.table} go to {one.table}_rest: their day has no partition.")
         return alarms
 
     # -- dropping ----------------------------------------------------------------------------------------------

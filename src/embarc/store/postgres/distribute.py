@@ -28,6 +28,7 @@ EVERYWHERE = (
     "inlets",
     "members",
     "segments",
+    "copies",
 )
 """Small, read by everybody, seldom changed."""
 

@@ -815,3 +815,82 @@ select pg_notify($1, $2);
 -- check
 -- Something that has to be committed, and changes nothing.
 select pg_logical_emit_message(true, 'embarc', 'is this committed?');
+
+-- unfinished_copies
+select source from copies where finished_at_ms is null;
+
+-- oldest_due
+-- Seconds, of hooks that may receive and whose endpoints do not fail: jumps from hook to hook, as `due` does.
+select (embarc_now_ms(null) - min(earliest.due_at_ms)) / 1000.0::float8
+from
+  hooks
+  cross join (values (0::smallint), (1::smallint), (2::smallint)) classes (traffic)
+  cross join lateral (
+    select d.due_at_ms
+    from deliveries d
+    where d.hook_id = hooks.id and d.traffic = classes.traffic and d.due_at_ms is not null
+    order by d.due_at_ms
+    limit 1
+  ) earliest
+where hooks.is_active and not hooks.is_paused and ($1::boolean or hooks.failing_since_ms is null);
+
+-- failing_hooks
+select display_name
+from hooks
+where is_active and failing_since_ms is not null
+order by failing_since_ms;
+
+-- disabled_hooks
+select display_name
+from hooks
+where not is_active and inactive_because <> ''
+order by inactive_since_ms;
+
+-- server_settings
+select name, setting from pg_settings where name = any($1::text[]);
+
+-- held_back
+-- What keeps dead rows from being cleared away: whose it is, and for how many seconds.
+select format('process %s (%s, %s)', pid, usename, coalesce(nullif(application_name, ''), 'without a name')) as holder,
+  extract(epoch from clock_timestamp() - xact_start)::float8 as seconds
+from pg_stat_activity
+where backend_type = 'client backend' and pid <> pg_backend_pid() and xact_start is not null
+  and (backend_xmin is not null or backend_xid is not null)
+union all
+select format('prepared transaction %s (%s)', gid, owner), extract(epoch from clock_timestamp() - prepared)::float8
+from pg_prepared_xacts
+order by seconds desc;
+
+-- slots
+-- Transactions whose dead rows a replication slot keeps, and bytes of the log.
+select slot_name, active, coalesce(greatest(age(xmin), age(catalog_xmin)), 0)::bigint as transactions,
+  case when pg_is_in_recovery() then 0 else coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0) end::bigint
+    as log_bytes
+from pg_replication_slots
+order by slot_name;
+
+-- standbys
+select coalesce(nullif(application_name, ''), client_addr::text, 'a standby') as name, state, sync_state
+from pg_stat_replication
+order by name;
+
+-- dead_rows
+select relname as name, n_live_tup as live, n_dead_tup as dead
+from pg_stat_user_tables
+where relname = any($1::text[]) and schemaname = current_schema()
+order by relname;
+
+-- sessions
+select count(*) filter (where backend_type = 'client backend'), current_setting('max_connections')::int
+from pg_stat_activity;
+
+-- about_server
+select current_setting('server_version_num')::int as version, pg_is_in_recovery() as is_standby,
+  pg_database_size(current_database()) as bytes, extract(epoch from pg_postmaster_start_time())::float8 as started_at,
+  pg_has_role('pg_read_all_stats', 'usage') as sees_all, current_database() as database;
+
+-- clock
+select extract(epoch from clock_timestamp())::float8;
+
+-- data_directory
+select setting from pg_settings where name = 'data_directory';

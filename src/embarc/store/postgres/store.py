@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import asyncpg
 
-from embarc.core.errors import StoreUnavailable
+from embarc.core.errors import SettingsError, StoreUnavailable
+from embarc.core.findings import DURABILITY_SETTINGS, durability
 from embarc.core.hooks import Endpoint, Hook
 from embarc.store import rows
 from embarc.store.postgres.access import StoreAccess
@@ -18,12 +19,6 @@ from embarc.store.postgres.log import StoreLog
 from embarc.store.postgres.members import StoreMembers
 from embarc.store.postgres.queue import StoreQueue
 from embarc.store.vault import Vault
-
-_DURABILITY = {
-    "fsync": "an accepted event may be lost, and the database damaged, when the machine loses power",
-    "full_page_writes": "the database may be damaged when the machine loses power",
-    "synchronous_commit": "an accepted event may be lost when the server crashes",
-}
 
 
 class PostgresStore(StoreQueue, StoreLog, StoreDays, StoreAccess, StoreKinds, StoreMembers):
@@ -49,6 +44,7 @@ class PostgresStore(StoreQueue, StoreLog, StoreDays, StoreAccess, StoreKinds, St
         store._vault = vault
         store._hook_rows = rows.HookRows(vault, parse_endpoint)
         try:
+            await store._refuse_unfinished_copy()
             await vault.unlock(store)
             await store.upkeep()
         except BaseException:
@@ -79,15 +75,15 @@ class PostgresStore(StoreQueue, StoreLog, StoreDays, StoreAccess, StoreKinds, St
             hook.tenant,
             hook.id,
         )
-        is_there = await self._change_hooks("update_hook", self._now(), *values)
+        is_there = await self._change_and_tell("update_hook", self._now(), *values)
         return await self._stored(hook.tenant, hook.id) if is_there else None
 
     async def remove_hook(self, tenant: str, hook_id: int) -> Hook | None:
         hook = await self.get_hook(tenant, hook_id)
-        return hook if await self._change_hooks("delete_hook", tenant, hook_id) else None
+        return hook if await self._change_and_tell("delete_hook", tenant, hook_id) else None
 
     async def set_failing_since(self, tenant: str, hook_id: int, since_ms: int | None) -> bool:
-        return await self._change_hooks("set_failing_since", since_ms, tenant, hook_id)
+        return await self._change_and_tell("set_failing_since", since_ms, tenant, hook_id)
 
     async def get_hook(self, tenant: str, hook_id: int) -> Hook | None:
         found = await self._hooks("get_hook", tenant, hook_id)
@@ -105,15 +101,16 @@ class PostgresStore(StoreQueue, StoreLog, StoreDays, StoreAccess, StoreKinds, St
     # -- the store itself --------------------------------------------------------------------------------------
 
     async def durability(self) -> Sequence[str]:
-        """Settings of the server under which an accepted event can be lost, a sentence each."""
-        found = await self._fetch(
-            "select name, setting from pg_settings where name = any($1)", list(_DURABILITY)
-        )
-        return [
-            f"`{name}` is off in PostgreSQL: {_DURABILITY[name]}."
-            for name, setting in found
-            if setting == "off"
-        ]
+        """What there is to say about settings of the server under which an accepted event can be lost."""
+        found = durability(dict(await self._rows("server_settings", list(DURABILITY_SETTINGS))))
+        return [found.told] if found.level else []
+
+    async def _refuse_unfinished_copy(self) -> None:
+        for (source,) in await self._rows("unfinished_copies"):
+            raise SettingsError(
+                f"{source} is being copied into this database, which is not finished. Call `embarc store copy` again: it "
+                "goes on where it was interrupted."
+            )
 
     async def check(self) -> None:
         try:
@@ -132,17 +129,6 @@ class PostgresStore(StoreQueue, StoreLog, StoreDays, StoreAccess, StoreKinds, St
         found = await self._rows(query, *values)
         await self._vault.know(self, [bytes(row["sealed_secrets"]) for row in found])
         return [self._hook_rows.to_hook(row) for row in found]
-
-    async def _change_hooks(self, query: str, *values: object) -> bool:
-        """Change a hook, and tell every process that what it remembers is old."""
-
-        async def work(connection: Connection) -> bool:
-            if not await connection.fetch(self._sql[query], *values):
-                return False
-            await connection.execute(self._sql["raise_hooks_revision"])
-            return True
-
-        return await self._transaction(work)
 
     async def _stored(self, tenant: str, hook_id: int) -> Hook:
         hook = await self.get_hook(tenant, hook_id)

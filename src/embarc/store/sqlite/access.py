@@ -45,10 +45,10 @@ class StoreAccess(StoreKeys):
     async def replace_user(self, user: User) -> bool:
         permissions = msgspec.json.encode(sorted(user.permissions)).decode()
         values = (user.full_name, user.office_id, permissions, user.password_hash, user.tenant, user.id)
-        return await self._change("update_user", lambda now: values)
+        return await self._change_and_tell("update_user", lambda now: values)
 
     async def remove_user(self, tenant: str, user_id: int) -> bool:
-        return await self._change("delete_user", lambda now: (tenant, user_id))
+        return await self._change_and_tell("delete_user", lambda now: (tenant, user_id))
 
     async def has_users(self) -> bool:
         return bool((await self._rows("has_users", ()))[0][0])
@@ -84,7 +84,7 @@ class StoreAccess(StoreKeys):
         return [rows.to_api_key(row) for row in await self._rows("list_api_keys", (tenant,))]
 
     async def revoke_api_key(self, tenant: str, key_id: str) -> bool:
-        return await self._change("revoke_api_key", lambda now: (now, tenant, key_id))
+        return await self._change_and_tell("revoke_api_key", lambda now: (now, tenant, key_id))
 
     async def use_api_key(self, key_id: str) -> None:
         await self._change("use_api_key", lambda now: (now, key_id))

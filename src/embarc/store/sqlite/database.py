@@ -16,6 +16,7 @@ import apsw
 from embarc.core.errors import SettingsError, StoreUnavailable
 from embarc.store.migrate import load_migrations, pending
 from embarc.store.queries import load_queries
+from embarc.store.sqlite.moved import refuse_moved
 from embarc.store.sqlite.writer import Writer, connect
 
 T = TypeVar("T")
@@ -29,6 +30,9 @@ class Database:
     With `inline`, everything runs in the loop's own thread, so that a simulation is the same each time it runs.
     """
 
+    _may_be_moved = False
+    """Whether a database that was copied to another store may be opened all the same."""
+
     def __init__(
         self,
         path: Path,
@@ -41,6 +45,8 @@ class Database:
         self._path = path
         self._clock = clock
         self._inline = inline
+        if not self._may_be_moved:
+            refuse_moved(path)
         self._lock_file = _lock(path)
         self._sql = load_queries(PACKAGE)
         # For its owner only, and the log beside it likewise.
@@ -64,6 +70,19 @@ class Database:
             return connection.changes() > 0
 
         return await self._write(work)
+
+    def _change_remembered(self, connection: apsw.Connection, query: str, values: tuple[Any, ...]) -> bool:
+        """Change what processes remember (a hook, who may call), and let them notice."""
+        connection.execute(self._sql[query], values)
+        is_changed = connection.changes() > 0
+        if is_changed:
+            connection.execute(self._sql["raise_hooks_revision"])
+        return is_changed
+
+    async def _change_and_tell(self, query: str, values: Callable[[int], tuple[Any, ...]]) -> bool:
+        return await self._write(
+            lambda connection: self._change_remembered(connection, query, values(self._now()))
+        )
 
     async def _rows(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         return await self._read(lambda connection: connection.execute(self._sql[query], values).fetchall())

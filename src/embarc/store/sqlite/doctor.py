@@ -15,6 +15,7 @@ from embarc.core.findings import Finding, Level
 from embarc.store.migrate import load_migrations, pending
 from embarc.store.queries import load_queries
 from embarc.store.sqlite.database import PACKAGE
+from embarc.store.sqlite.moved import read_mark, told
 from embarc.store.sqlite.writer import connect
 
 _RESET_BUG_FIXED = (3, 51, 3)
@@ -31,6 +32,7 @@ def examine(path: Path, *, deep: bool) -> list[Finding]:
     try:
         return [
             *_files(path),
+            *_moved(path),
             findings.versions(
                 "SQLite",
                 tuple(int(part) for part in apsw.sqlite_lib_version().split(".")),
@@ -73,6 +75,20 @@ def _files(path: Path) -> list[Finding]:
     )
     found.append(Finding(name="service", told="running" if _is_locked(path) else "not running"))
     return found
+
+
+def _moved(path: Path) -> list[Finding]:
+    moved = read_mark(path)
+    if moved is None:
+        return []
+    return [
+        Finding(
+            name="moved",
+            told=f"copied to {moved.target}: no service starts on this file any more",
+            level=Level.WARNING,
+            advice=told(path, moved),
+        )
+    ]
 
 
 def _is_locked(path: Path) -> bool:

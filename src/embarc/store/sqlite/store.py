@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import apsw
 
@@ -36,7 +36,7 @@ class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKeys, StoreKinds):
         clock: Callable[[], float] = time.time,
         on_broken: Callable[[str], None] | None = None,
         inline: bool = False,
-    ) -> SqliteStore:
+    ) -> Self:
         """Open the database, made and migrated where needed; the key lies beside it unless a vault is given.
 
         `inline` is for simulations: no threads, and not durable. Raises `SettingsError` where another process has it
@@ -84,7 +84,7 @@ class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKeys, StoreKinds):
                 hook.tenant,
                 hook.id,
             )
-            return self._changes_hooks(connection, "update_hook", values)
+            return self._change_remembered(connection, "update_hook", values)
 
         return await self._stored(hook.tenant, hook.id) if await self._write(work) else None
 
@@ -92,14 +92,14 @@ class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKeys, StoreKinds):
         hook = await self.get_hook(tenant, hook_id)
 
         def work(connection: apsw.Connection) -> bool:
-            return self._changes_hooks(connection, "delete_hook", (tenant, hook_id))
+            return self._change_remembered(connection, "delete_hook", (tenant, hook_id))
 
         return hook if await self._write(work) else None
 
     async def set_failing_since(self, tenant: str, hook_id: int, since_ms: int | None) -> bool:
         values = (since_ms, tenant, hook_id)
         return await self._write(
-            lambda connection: self._changes_hooks(connection, "set_failing_since", values)
+            lambda connection: self._change_remembered(connection, "set_failing_since", values)
         )
 
     async def get_hook(self, tenant: str, hook_id: int) -> Hook | None:
@@ -138,14 +138,6 @@ class SqliteStore(StoreQueue, StoreLog, StoreAccess, StoreKeys, StoreKinds):
 
     async def close(self) -> None:
         await self._close()
-
-    def _changes_hooks(self, connection: apsw.Connection, query: str, values: tuple[Any, ...]) -> bool:
-        """Change a hook, and let everybody who remembers it notice."""
-        connection.execute(self._sql[query], values)
-        is_changed = connection.changes() > 0
-        if is_changed:
-            connection.execute(self._sql["raise_hooks_revision"])
-        return is_changed
 
     async def _stored(self, tenant: str, hook_id: int) -> Hook:
         hook = await self.get_hook(tenant, hook_id)
