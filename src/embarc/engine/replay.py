@@ -24,6 +24,9 @@ class Replayer:
         Raises `NotFound`, or `RuleViolation` where the hook was deleted: there is nowhere to send it.
         """
         event_key, hook_id = delivery_key(identifier)
+        # Another process may have made the hook a moment ago.
+        if self._registry.get(hook_id) is None:
+            await self._registry.catch_up(await self._store.hooks_revision())
         if self._registry.get(hook_id) is None and await self._store.get_delivery(tenant, event_key, hook_id):
             message = f"The hook {hook_id} of this delivery was deleted."
             raise RuleViolation.rule("error.msg.delivery.hook.deleted", message, value=identifier)

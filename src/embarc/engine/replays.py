@@ -60,7 +60,7 @@ class Replays:
 
     async def create(self, tenant: str, selection: Selection, username: str) -> ReplayJob:
         """Begin a job; raises `NotFound` where there is no such hook."""
-        self._hook(tenant, selection.hook_id)
+        await self._hook(tenant, selection.hook_id)
         key = self._keys.next(int(self._clock() * 1000))
         job = await self._store.add_replay(
             ReplayJob(tenant=tenant, key=key, selection=selection, created_by=username)
@@ -70,7 +70,7 @@ class Replays:
 
     async def preview(self, tenant: str, selection: Selection) -> int:
         """How many deliveries a job with this selection would make due now; raises `NotFound`."""
-        hook = self._hook(tenant, selection.hook_id)
+        hook = await self._hook(tenant, selection.hook_id)
         count = 0
         after: bytes | None = FIRST_KEY
         while after is not None:
@@ -141,6 +141,7 @@ class Replays:
 
     async def _step(self, job: ReplayJob) -> None:
         """Make the next page's deliveries due."""
+        await self._catch_up()
         prepared = self._registry.get(job.selection.hook_id)
         if prepared is None:
             if await self._store.cancel_replay(job.tenant, job.key):
@@ -175,7 +176,12 @@ class Replays:
     def _is_missed(self, hook: Hook, one: Candidate) -> bool:
         return hook.wants(one.kind) and passes(hook, one.kind, one.payload, self._observe)
 
-    def _hook(self, tenant: str, hook_id: int) -> Hook:
+    async def _catch_up(self) -> None:
+        """Another process may have made the hook, or changed what it wants, a moment ago."""
+        await self._registry.catch_up(await self._store.hooks_revision())
+
+    async def _hook(self, tenant: str, hook_id: int) -> Hook:
+        await self._catch_up()
         prepared = self._registry.get(hook_id)
         if prepared is None or prepared.hook.tenant != tenant:
             raise NotFound.resource(

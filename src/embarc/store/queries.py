@@ -10,7 +10,11 @@ _NAME = re.compile(r"^-- ([a-z_]+)$", re.MULTILINE)
 
 def load_queries(package: str, file: str = "queries.sql") -> dict[str, str]:
     """Every statement of the file, by name."""
-    text = files(package).joinpath(file).read_text(encoding="utf-8")
+    return parse_queries(files(package).joinpath(file).read_text(encoding="utf-8"))
+
+
+def parse_queries(text: str) -> dict[str, str]:
+    """Every statement of such a file's text, by name."""
     parts = _NAME.split(text)
     return {name: _bare(body) for name, body in zip(parts[1::2], parts[2::2], strict=True)}
 
