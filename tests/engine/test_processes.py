@@ -76,10 +76,11 @@ async def test_a_delivery_to_a_hook_that_another_process_has_just_made_can_be_re
     here, elsewhere = engines
     hook_id = await elsewhere.hook(receiver.url)
     receipt = await elsewhere.publish()
-    await elsewhere.next_attempt()
+    event_key = parse_event_id(receipt.event_ids[0])
+    assert event_key is not None
     replayer = Replayer(here.store, here.registry, here.dispatcher.wake)
 
-    await replayer.replay("default", delivery_id(parse_event_id(receipt.event_ids[0]), hook_id))
-    requests = await receiver.received(2)
+    await replayer.replay("default", delivery_id(event_key, hook_id))
+    requests = await receiver.received(1)  # by whichever of the two works for the hook
 
     assert {request.header("webhook-id") for request in requests} == set(receipt.event_ids)
