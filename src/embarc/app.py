@@ -202,10 +202,15 @@ class Service:
             woken.append(relay)
         metrics = Metrics(observer, shared_folder)
 
+        seen: int | None = None
+
         async def on_heartbeat() -> None:
+            nonlocal seen
             metrics.share()
-            # What another process has changed; whoever changes something here has read it already.
-            if len(members.members) > 1 and await registry.catch_up(await store.hooks_revision()):
+            # What another process has changed. Publishing and claiming may have caught up with the hooks before.
+            if len(members.members) > 1 and (revision := await store.hooks_revision()) != seen:
+                seen = revision
+                await registry.catch_up(revision)
                 access.forget()
                 dispatcher.look()
                 pruner.wake()

@@ -76,6 +76,24 @@ def test_a_process_that_ends_is_started_again_and_the_port_answers_meanwhile(ser
     assert service.stop() == 0
 
 
+def test_a_key_that_was_taken_back_at_one_process_is_worthless_at_the_other_although_it_remembered_it(
+    service: ServiceProcess,
+) -> None:
+    made = service.ok("POST", "apikeys", {"name": "core", "role": "viewer"})
+
+    def statuses() -> set[int]:
+        header = {"Authorization": f"Bearer {made['key']}"}
+        return {service.call("GET", "hooks", **header)[0] for _ in range(12)}
+
+    before = statuses()
+    service.ok("DELETE", f"apikeys/{made['resourceIdentifier']}")
+    began = time.monotonic()
+    until(lambda: 200 not in statuses())  # 401, and 429 after many such tries
+
+    assert before == {200}
+    assert time.monotonic() - began < 45  # without a word it would be remembered for a minute
+
+
 def test_processes_whose_supervisor_was_killed_stop_by_themselves(service: ServiceProcess) -> None:
     left = children(service)
 

@@ -94,16 +94,11 @@ class Registry:
         self._matches = {}
         self.revision = revision
 
-    async def catch_up(self, revision: int) -> bool:
-        """Read the hooks again, unless what is in memory is of this revision; once for everybody who asks meanwhile.
-
-        True where they were read.
-        """
+    async def catch_up(self, revision: int) -> None:
+        """Read the hooks again, unless what is in memory is of this revision; once for everybody who asks meanwhile."""
         async with self._refreshing:
-            is_old = self.revision != revision
-            if is_old:
+            if self.revision != revision:
                 await self.refresh()
-            return is_old
 
     def __len__(self) -> int:
         return len(self._hooks)
